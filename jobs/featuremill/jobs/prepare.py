@@ -1,0 +1,377 @@
+"""The prepare job: rows to features, an artifact and a dataset.
+
+::
+
+    fragments ─► MLTransform ─► transformed fragments ─► shards ─► commit: artifact, dataset, alias, run record
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from featuremill.artifacts.errors import FeaturemillError, JobError, MissingColumnError, RequestError, suggest
+from featuremill.core.jobfile import PrepareJob, StockTransform
+from featuremill.core.parquet_source import ParquetSource
+from featuremill.core.parquet_sink import stored_schema
+from featuremill.core.progress import Progress, ProgressReader
+from featuremill.core.record import RowAccount, RunRecord, package_versions
+from featuremill.transforms.arrays import value_type
+from featuremill.transforms.contract import Transform
+from featuremill.transforms.pipeline import Pipeline
+from featuremill.transforms.plan import Scan
+from featuremill.transforms.splitting import split_sql
+
+__all__ = ["PreparePlan", "plan", "run"]
+
+FRAGMENTS_PER_SHARD = 16
+"""A vocabulary is combined in one piece up to so many fragments, then in one more for each further so many."""
+MOST_SHARDS = 64
+GOLDEN_ROWS = 8
+LARGEST_VOCABULARIES = 5
+TOP_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """What a job would do; nothing has run."""
+
+    job: PrepareJob
+    run: str
+    source: Mapping[str, Any]
+    """Paths, files, rows, bytes, digest."""
+    fragments: int
+    input_schema: pa.Schema
+    output_schema: pa.Schema
+    scans: tuple[Scan, ...]
+    """The passes that collect statistics; one more applies the transforms and writes."""
+    made_by: Mapping[str, str | None]
+    """Output column to the last transform that writes it; None: passed through."""
+    split_sql: str | None
+    """BigQuery's expression for the name of a row's split."""
+    dataset: str
+    artifact: str
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON-ready values."""
+        return {
+            "job": self.job.name, "kind": self.job.kind, "run": self.run, "source": dict(self.source),
+            "fragments": self.fragments,
+            "input": [{"name": f.name, "type": str(f.type)} for f in self.input_schema],
+            "output": [
+                {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
+            ],
+            "scans": [{"why": s.why, "columns": list(s.columns), "statistics": len(s.slots)} for s in self.scans],
+            "split_sql": self.split_sql, "dataset": self.dataset, "artifact": self.artifact,
+            "warnings": list(self.warnings),
+        }
+
+
+def plan(job: PrepareJob, run_id: str | None = None) -> PreparePlan:
+    """Everything that can be known of a job before it runs: the source is looked at, its metadata read, no rows.
+
+    Raises
+    ------
+    RequestError
+        When the source is missing or broken, a column is missing or of a type that a transform cannot take.
+    """
+    return _Prepared(job, run_id).plan
+
+
+def run(
+    job: PrepareJob,
+    *,
+    run_id: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    beam_options: Sequence[str] = (),
+) -> RunRecord:
+    """Run the job, and return its record, which is also written as ``run.json`` beside the dataset.
+
+    Parameters
+    ----------
+    run_id
+        The name of the run's folder in the dataset; by default the time and four random digits.
+    progress
+        Called from another thread as the run moves on.
+    beam_options
+        Further options for Beam, such as ``["--parallelism=8"]``.
+
+    Raises
+    ------
+    RequestError
+        When the job cannot run as it is; nothing was written.
+    JobError
+        When it failed on the way; nothing was published, and the dead letters, if any, say which rows and why.
+    """
+    return _Prepared(job, run_id).run(progress, beam_options)
+
+
+class _Prepared:
+    """A job with its source opened and its plan made."""
+
+    def __init__(self, job: PrepareJob, run_id: str | None) -> None:
+        self.job = job
+        self.name = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        spec = job.source.parquet
+        self.source = ParquetSource(
+            spec.path, where=spec.where, columns=spec.columns,
+            fragment_rows=spec.fragment_rows, batch_rows=spec.batch_rows,
+        )
+        self.fragments = self.source.fragments()
+        stock = [s for s in job.transforms if isinstance(s, StockTransform)]
+        if stock:
+            raise RequestError(f"{stock[0].type}: stock transforms are not supported yet.")
+        self.transforms: list[Transform] = list(job.transforms)
+        self.pipeline = Pipeline(self.transforms, self.source.schema)
+        made = {name for t in self.transforms for name in t.output_names}
+        self.stored = stored_schema(self.pipeline.output_schema, made)
+        self._check_split()
+        self.described = self.source.describe()
+        if not self.described["rows"]:
+            raise RequestError(f"The source {spec.path} has no rows; there is nothing to prepare.", path=spec.path)
+
+    def _check_split(self) -> None:
+        for column in self.job.split.by if self.job.split else []:
+            if column not in self.source.schema.names:
+                known = suggest(column, self.source.schema.names)
+                raise MissingColumnError(f"split.by: there is no column {column!r}. {known}", column=column)
+        if self.job.split:
+            # Refuses key types whose text is not the same everywhere.
+            self.sql: str | None = split_sql(self.job.split.by, self.job.split.shares)
+            from featuremill.core.job_fragment import Split
+
+            empty = pa.RecordBatch.from_arrays(
+                [pa.array([], value_type(f.type)) for f in self.source.schema], names=self.source.schema.names
+            )
+            self.split: Split | None = Split(tuple(self.job.split.by), self.job.split.shares, self.job.split.fitted)
+            self.split.codes(empty)
+        else:
+            self.sql = self.split = None
+
+    @property
+    def plan(self) -> PreparePlan:
+        job, pipeline = self.job, self.pipeline
+        made_by: dict[str, str | None] = dict.fromkeys(pipeline.output_schema.names)
+        for transform in self.transforms:
+            made_by.update(dict.fromkeys(transform.output_names, type(transform).__name__))
+        return PreparePlan(
+            job=job, run=self.name, source=self.described, fragments=len(self.fragments),
+            input_schema=pipeline.input_schema, output_schema=pipeline.output_schema, scans=pipeline.plan.scans,
+            made_by=made_by, split_sql=self.sql, dataset=str(Path(job.dataset.path) / self.name),
+            artifact=f"{job.artifact.root}/{job.artifact_name}", warnings=(),
+        )
+
+    def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:
+        from featuremill.core.dataset import Staging
+
+        began, started = time.monotonic(), datetime.now(UTC)
+        staging = Staging(self.job.dataset.path, self.name)
+        staging.open()
+        self.stages: dict[str, float] = {}
+        facts = {
+            "run": self.name, "job": self.job.name, "kind": self.job.kind,
+            "started": started.isoformat(timespec="seconds"), "source": dict(self.described),
+            "versions": package_versions(),
+        }
+        try:
+            with self._following(staging, progress):
+                self._run_pipeline(staging, beam_options)
+            record = self._commit(staging, facts, began)
+        except BaseException as error:
+            self._leave_failure(staging, facts, began, error)
+            raise
+        return record
+
+    @contextlib.contextmanager
+    def _following(self, staging: Any, progress: Callable[[Progress], None] | None) -> Iterator[None]:
+        if progress is None:
+            yield
+            return
+        scans, total = len(self.pipeline.plan.scans), len(self.fragments)
+        stages = {f"scan {i + 1}": total for i in range(scans)} | {"write": total}
+        with ProgressReader(staging.progress, stages, progress):
+            yield
+
+    def _run_pipeline(self, staging: Any, beam_options: Sequence[str]) -> None:
+        import apache_beam as beam
+        from apache_beam.ml.transforms.base import MLTransform
+
+        from featuremill.core.dataset import WriteShards
+        from featuremill.core.job_fragment import JobFragment
+        from featuremill.core.runner import pipeline_options, run_pipeline
+        from featuremill.transforms.beam import Transforms
+
+        schema = self.source.schema
+        fragments = [JobFragment(f, schema, self.split, str(staging.progress)) for f in self.fragments]
+        shards = min(MOST_SHARDS, 1 + len(fragments) // FRAGMENTS_PER_SHARD)
+
+        def build(pipeline: beam.Pipeline) -> Any:
+            return (
+                pipeline
+                | "Fragments" >> beam.Create(fragments, reshuffle=True)
+                | "MLTransform" >> MLTransform(
+                    write_artifact_location=str(staging.artifact.absolute()),
+                    transforms=[Transforms(self.transforms, shards=shards)],
+                )
+                | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression)
+            )
+
+        with self._timed("pipeline"):
+            run_pipeline(pipeline_options(self.job.runner, beam_options), build)
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[stage] = round(time.monotonic() - began, 3)
+
+    def _commit(self, staging: Any, facts: dict[str, Any], began: float) -> RunRecord:
+        from featuremill.core.dataset import REJECTED, commit, publish_run
+
+        results = staging.load_results()
+        rows = self._account(results)
+        if rows.aside > self.job.max_bad_rows:
+            raise _TooManyBadRows(
+                f"{rows.aside:,} rows could not be processed, and max_bad_rows is {self.job.max_bad_rows:,}. The rows and "
+                f"the reasons are in {staging.final / REJECTED}.",
+                rows=rows,
+            )
+        with self._timed("artifact"):
+            artifact, states, warnings = self._publish_artifact(staging, rows)
+        with self._timed("dataset"):
+            manifest = commit(staging, results, self.stored, {
+                "run": self.name, "job": self.job.name, "artifact": artifact, "source": facts["source"],
+                "split": self.job.split.model_dump() if self.job.split else None,
+            })
+        record = RunRecord(
+            **facts, status="done", seconds=round(time.monotonic() - began, 3), stages=self.stages, rows=rows,
+            splits={s: n for s, n in manifest["rows"].items() if s != REJECTED}, dataset=str(staging.final),
+            dead_letters=str(staging.final / REJECTED) if rows.aside else None, artifact=artifact,
+            features=tuple(
+                {"name": f.name, "type": str(f.type), "made_by": self.plan.made_by[f.name]}
+                for f in self.pipeline.output_schema
+            ),
+            vocabularies=_vocabularies(self.pipeline, states), warnings=tuple(warnings),
+        )
+        publish_run(staging, record.to_json())
+        if self.job.artifact.alias:
+            self._move_alias(artifact["version"])
+        return record
+
+    def _account(self, results: Sequence[Any]) -> RowAccount:
+        """Where every row went, and the proof that none is missing."""
+        source, read = self.described["rows"], sum(r.read for r in results)
+        rows = RowAccount(
+            source=source, filtered=source - read,
+            written=sum(r.written for r in results), aside=sum(r.aside for r in results),
+        )
+        lost = [
+            r.fragment for r in results if r.read != r.written + r.aside or r.promised not in (None, r.read)
+        ]
+        if lost or not rows.balanced or {r.fragment for r in results} != {f.key for f in self.fragments}:
+            raise JobError(
+                f"Rows are missing: {rows.source:,} in the source, {rows.filtered:,} filtered out, {rows.written:,} "
+                f"written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
+                rows=rows,
+            )
+        return rows
+
+    def _publish_artifact(
+        self, staging: Any, rows: RowAccount
+    ) -> tuple[dict[str, Any], Mapping[str, pa.Table], Sequence[str]]:
+        """Complete the fitted artifact with what the job knows, and publish it."""
+        from featuremill.artifacts.build import read_state, write_fitted
+        from featuremill.artifacts.publish import publish
+        from featuremill.artifacts.store import open_store
+        from featuremill.transforms.beam import attributes
+
+        job = self.job
+        (folder,) = (entry for entry in staging.artifact.iterdir() if entry.is_dir())
+        store = open_store(folder)
+        paths = {slot.key: f"states/{slot.key}.arrow" for slot in self.pipeline.slots()}
+        states = {key: read_state(store, path) for key, path in paths.items()}
+        warnings = [w for i, t in enumerate(self.transforms) for w in t.warnings(self._own(i, states))]
+        manifest = write_fitted(
+            store, self.pipeline, paths, name=job.artifact_name, golden=self._golden_rows(),
+            rows={"seen": rows.source, "used": rows.written, "set_aside": rows.aside},
+            provenance={
+                "job": job.name, "job_digest": job_digest(job), "run": self.name, "source": dict(self.described),
+                "fitted_on": job.split.fitted if job.split else "all rows",
+            },
+            warnings=warnings, attributes=attributes(self.transforms),
+        )
+        publish(job.artifact.root, job.artifact_name, folder)
+        version = manifest.version
+        name = f"{job.artifact.root}/{job.artifact_name}"
+        artifact = {
+            "root": job.artifact.root, "name": job.artifact_name, "version": version, "alias": job.artifact.alias,
+            "reference": f"{name}@{version}", "path": f"{name}/versions/{version}",
+        }
+        return artifact, states, warnings
+
+    def _own(self, transform: int, states: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+        return {s.slot: states[s.key] for s in self.pipeline.slots() if s.transform == transform}
+
+    def _golden_rows(self) -> pa.RecordBatch:
+        """The first few rows of the source, to be kept with what becomes of them."""
+        for fragment in self.fragments:
+            for batch in fragment.batches(None):
+                if batch.num_rows:
+                    return batch.slice(0, GOLDEN_ROWS)
+        return pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)
+
+    def _move_alias(self, version: str) -> None:
+        from featuremill.artifacts.aliases import move
+
+        assert self.job.artifact.alias is not None
+        move(self.job.artifact.root, self.job.artifact_name, self.job.artifact.alias, version, why=f"run {self.name}")
+
+    def _leave_failure(self, staging: Any, facts: Mapping[str, Any], began: float, error: BaseException) -> None:
+        """What a failed run leaves: the rows set aside, and a record that says that it failed."""
+        from featuremill.core.dataset import leave_dead_letters
+
+        rows = getattr(error, "rows", None) if isinstance(error, _TooManyBadRows) else None
+        if not staging.path.exists():
+            return
+        record = RunRecord(
+            **facts, status="failed", seconds=round(time.monotonic() - began, 3), stages=self.stages, rows=rows,
+            error=str(error) or type(error).__name__,
+        )
+        leave_dead_letters(staging, record.to_json(), keep=rows is not None)
+
+
+class _TooManyBadRows(JobError):
+    """More rows were set aside than the job allows."""
+
+
+def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[dict[str, Any], ...]:
+    """The largest vocabularies, with their most frequent tokens."""
+    found = []
+    for slot in pipeline.slots():
+        table = states[slot.key]
+        if table.column_names[:2] == ["token", "count"]:
+            top = table.slice(0, TOP_TOKENS).to_pylist()
+            found.append({
+                "column": slot.slot, "size": table.num_rows, "made_by": type(pipeline.transforms[slot.transform]).__name__,
+                "top": [[row["token"], row["count"]] for row in top],
+            })
+    return tuple(sorted(found, key=lambda v: (-v["size"], v["column"]))[:LARGEST_VOCABULARIES])
+
+
+def job_digest(job: PrepareJob) -> str:
+    """A digest of what a job says, wherever its outputs go."""
+    content = job.model_dump(mode="json", exclude={"runner", "dataset", "artifact"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

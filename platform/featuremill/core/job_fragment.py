@@ -1,0 +1,80 @@
+"""The fragments of a job: a part of the source, the split of its rows, and the notes on progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from featuremill.core.fragments import Fragment as SourceFragment
+from featuremill.core.progress import note
+from featuremill.transforms.splitting import fingerprint_keys, split_of
+
+__all__ = ["JobFragment", "Split"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows go where: by the fingerprint of key columns."""
+
+    by: tuple[str, ...]
+    shares: Mapping[str, float]
+    fitted: str
+    """The split that statistics are computed on."""
+
+    @property
+    def names(self) -> list[str]:
+        """The splits, in the order of their codes."""
+        return list(self.shares)
+
+    def codes(self, batch: pa.RecordBatch) -> npt.NDArray[np.integer]:
+        """For each row of a batch of the source, the position of its split in :attr:`names`; shape (n_rows,)."""
+        return split_of(fingerprint_keys([batch.column(c) for c in self.by]), dict(self.shares))
+
+
+@dataclass(frozen=True)
+class JobFragment:
+    """A fragment of a source inside a job.
+
+    The rows that statistics are computed on are those of the fitted split; the others are never seen by a scan.
+    """
+
+    source: SourceFragment
+    schema: pa.Schema
+    """The source's, all columns."""
+    split: Split | None = None
+    progress: str | None = None
+    """The file that workers note their progress in, where they share a disk with the launcher."""
+
+    @property
+    def key(self) -> str:
+        return self.source.key
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, dictionary: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """All rows, of every split."""
+        yield from self.source.batches(columns, dictionary=dictionary)
+
+    def training_batches(
+        self, columns: Sequence[str], dictionary: Sequence[str], scan: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of the split that statistics are computed on."""
+        wanted = list(columns)
+        keys = list(self.split.by) if self.split else []
+        rows = 0
+        for batch in self.source.batches(list(dict.fromkeys([*wanted, *keys])), dictionary=dictionary):
+            rows += batch.num_rows
+            if self.split is not None:
+                fitted = self.split.names.index(self.split.fitted)
+                batch = batch.filter(pa.array(self.split.codes(batch) == fitted))
+            yield batch.select(wanted)
+        self.note(f"scan {scan + 1}", rows)
+
+    def note(self, stage: str, rows: int) -> None:
+        """Tell the launcher that this fragment is done with a stage."""
+        if self.progress is not None:
+            note(self.progress, stage, self.key, rows)

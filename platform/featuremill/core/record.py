@@ -1,0 +1,87 @@
+"""The run record: what ran, on what, for how long, with what result. Data only; every run leaves one."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+__all__ = ["RowAccount", "RunRecord", "package_versions"]
+
+PACKAGES = ("featuremill", "apache-beam", "pyarrow", "numpy", "pydantic", "obstore", "tensorflow-transform")
+
+
+@dataclass(frozen=True)
+class RowAccount:
+    """Where every row of the source went.
+
+    >>> RowAccount(source=10, filtered=2, written=7, aside=1).balanced
+    True
+    """
+
+    source: int
+    """Rows that the source has, counted from its metadata where it has any."""
+    filtered: int
+    """Rows that the job's filter left out."""
+    written: int
+    """Rows in the dataset."""
+    aside: int
+    """Rows in the dead letters, each with its reason."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row is accounted for."""
+        return self.source == self.filtered + self.written + self.aside
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run did. Serialised as ``run.json`` in the run's folder."""
+
+    run: str
+    """The run's identity; the name of its folder below the dataset's path."""
+    job: str
+    kind: str
+    status: Literal["done", "failed"]
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """From the start of the run to its commit, without the start of the process."""
+    stages: Mapping[str, float]
+    """Seconds by stage."""
+    rows: RowAccount | None
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Rows by split."""
+    dataset: str | None = None
+    """The folder with the splits and the manifest."""
+    dead_letters: str | None = None
+    """The folder with the rows set aside, when there are any."""
+    artifact: Mapping[str, Any] = field(default_factory=dict)
+    """``{root, name, version, path, alias, reference}``."""
+    features: tuple[Mapping[str, Any], ...] = ()
+    """The columns of the dataset: ``{name, type, made_by}``; made_by is the last transform that wrote it, or None."""
+    vocabularies: tuple[Mapping[str, Any], ...] = ()
+    """``{column, size, top: [[token, count], …]}``, the largest first."""
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The source as it was described: files, rows, bytes, digest."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The record as indented JSON."""
+        return json.dumps(asdict(self), indent=2, default=str, ensure_ascii=False) + "\n"
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that the result may depend on; those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

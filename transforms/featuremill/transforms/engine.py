@@ -1,0 +1,238 @@
+"""The passes over the data, as Beam transforms: schema, scans for statistics, and the artifact.
+
+The elements are fragments (see `fragments.py`); a statistic travels as small mergeable tables, and a finished state as a
+file that workers map. Everything that is written is named by its content's place in the plan and has the same bytes
+whoever writes it, so a retried bundle overwrites a file with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsList, AsSingleton
+
+from featuremill.artifacts.build import read_state, write_fitted, write_state
+from featuremill.artifacts.errors import JobError
+from featuremill.artifacts.store import open_store
+from featuremill.transforms.artifact_cache import once_per_process
+from featuremill.transforms.arrays import is_list, is_text
+from featuremill.transforms.contract import Analyzer, Transform
+from featuremill.transforms.fragments import Fragment, TrainingFragment
+from featuremill.transforms.pipeline import BoundPipeline, Pipeline
+from featuremill.transforms.plan import Plan, Scan, Slot
+from featuremill.transforms.rejects import apply_or_reject
+
+__all__ = ["FitArtifact"]
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """A finished state, as it lies in the artifact's folder."""
+
+    key: str
+    path: str
+
+
+class FitArtifact(beam.PTransform):  # type: ignore[misc]
+    """Fragments in; one element out, the folder of the complete artifact.
+
+    Parameters
+    ----------
+    transforms
+        What to fit, in order.
+    folder
+        Where the states and the manifest go.
+    shards
+        Into how many pieces the statistics of keys (vocabularies) are cut while they are combined. The result does not
+        depend on it.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], folder: str, *, shards: int = 1) -> None:
+        super().__init__()
+        self.transforms = tuple(transforms)
+        self.folder = folder
+        self.shards = shards
+
+    def expand(self, fragments: beam.PCollection[Fragment]) -> beam.PCollection[str]:
+        plan = Plan(self.transforms)
+        schema = AsSingleton(
+            fragments
+            | "Schema" >> beam.Map(lambda fragment: fragment.schema)
+            | "OneSchema" >> beam.CombineGlobally(_unify_schemas)
+        )
+        written: list[beam.PCollection[StateFile]] = []
+        for number, scan in enumerate(plan.scans):
+            known = AsList(tuple(written) | f"Known{number}" >> beam.Flatten(pipeline=fragments.pipeline))
+            states = (
+                fragments
+                | f"Scan{number}" >> beam.ParDo(_Collect(self.transforms, number, self.folder, self.shards), schema, known)
+                | f"Merge{number}" >> beam.CombinePerKey(_Merge(plan))
+                | f"Trim{number}" >> beam.Map(_trim, plan)
+                | f"BySlot{number}" >> beam.GroupByKey()
+                | f"Finish{number}" >> beam.Map(_finish, plan, self.folder)
+            )
+            written.append(states)
+        done = AsList(tuple(written) | "States" >> beam.Flatten(pipeline=fragments.pipeline))
+        return (
+            fragments.pipeline
+            | "Folder" >> beam.Create([self.folder])
+            | "Manifest" >> beam.Map(_write_manifest, self.transforms, schema, done)
+        )
+
+
+def _unify_schemas(schemas: Iterable[pa.Schema | None]) -> pa.Schema | None:
+    """One schema for all fragments; a column that is all null in one takes its type from another."""
+    known = [s for s in schemas if s is not None]
+    if not known:
+        return None
+    return known[0] if all(s.equals(known[0]) for s in known[1:]) else pa.unify_schemas(
+        sorted(known, key=str), promote_options="permissive"
+    )
+
+
+class _Collect(beam.DoFn):  # type: ignore[misc]
+    """The partial statistics of one fragment."""
+
+    def __init__(self, transforms: tuple[Transform, ...], scan: int, folder: str, shards: int) -> None:
+        self.transforms = transforms
+        self.scan = scan
+        self.folder = folder
+        self.shards = shards
+        self.rows = Metrics.counter("featuremill", f"scan_{scan}_rows")
+        self.rejected = Metrics.counter("featuremill", f"scan_{scan}_rows_rejected")
+
+    def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[tuple[Any, pa.Table]]:
+        bound, scan = once_per_process(
+            (self.folder, self.scan, self.transforms, str(schema)), lambda: self._bind(schema, known)
+        )
+        collected = {slot.key: slot.analyzer.accumulator() for slot in scan.slots}
+        for batch in _training_batches(fragment, scan, schema, self.scan):
+            found, rejected = _columns_for(bound, scan, batch)
+            for slot in scan.slots:
+                collected[slot.key].update(slot.analyzer.array_of(found[slot.key]))
+            self.rows.inc(batch.num_rows - rejected)
+            self.rejected.inc(rejected)
+        for slot in scan.slots:
+            for shard, piece in enumerate(slot.analyzer.split(collected[slot.key].partial(), self.shards)):
+                yield (slot.key, shard), (slot.key, piece)
+
+    def _bind(self, schema: pa.Schema, known: list[StateFile]) -> tuple[BoundPipeline, Scan]:
+        pipeline = Pipeline(self.transforms, schema)
+        scan = pipeline.plan.scans[self.scan]
+        store = open_store(self.folder)
+        states = {file.key: read_state(store, file.path) for file in known}
+        return BoundPipeline(pipeline, states, only=scan.applies), scan
+
+
+def _training_batches(fragment: Fragment, scan: Scan, schema: pa.Schema, number: int) -> Iterator[pa.RecordBatch]:
+    """The batches that statistics are computed on: a fragment may keep rows back from them (those of other splits)."""
+    dictionary = [c for c in scan.columns if is_text(schema.field(c).type) and not is_list(schema.field(c).type)]
+    if isinstance(fragment, TrainingFragment):
+        yield from fragment.training_batches(list(scan.columns), dictionary, number)
+    else:
+        yield from fragment.batches(list(scan.columns), dictionary=dictionary)
+
+
+def _columns_for(bound: BoundPipeline, scan: Scan, batch: pa.RecordBatch) -> tuple[dict[str, pa.RecordBatch], int]:
+    """What each statistic of a scan is fed with, and how many rows could not be processed on the way.
+
+    All columns are computed before any accumulator sees one, so that a row is in all statistics of the scan or in none.
+    """
+    found: dict[str, pa.RecordBatch] = {}
+    by_transform: dict[int, list[Slot]] = {}
+    for slot in scan.slots:
+        by_transform.setdefault(slot.transform, []).append(slot)
+
+    def keep(position: int, columns: dict[str, pa.Array]) -> None:
+        for slot in by_transform.get(position, ()):
+            names = list(slot.analyzer.inputs)
+            found[slot.key] = pa.RecordBatch.from_arrays([columns[n] for n in names], names)
+
+    def walk(rows: pa.RecordBatch) -> pa.RecordBatch:
+        found.clear()
+        bound.apply_columns(bound.read(rows), keep)
+        return rows
+
+    if not scan.applies:
+        walk(batch)
+        return found, 0
+    kept, _, rejects = apply_or_reject(walk, batch)
+    if rejects:
+        walk(kept)
+    return found, len(rejects)
+
+
+class _Merge(beam.CombineFn):  # type: ignore[misc]
+    """Partials of one slot and shard, merged whenever a good deal has gathered: memory follows the result, not the data."""
+
+    EAGER_ROWS = 65_536
+
+    def __init__(self, plan: Plan) -> None:
+        self.analyzers = {slot.key: slot.analyzer for slot in plan.slots}
+
+    def create_accumulator(self) -> _Merging:
+        return _Merging()
+
+    def add_input(self, merging: _Merging, value: tuple[str, pa.Table]) -> _Merging:
+        slot, table = value
+        return self._add(merging, slot, [table])
+
+    def merge_accumulators(self, accumulators: Iterable[_Merging]) -> _Merging:
+        merged = _Merging()
+        for other in accumulators:
+            if other.slot is not None:
+                self._add(merged, other.slot, other.tables)
+        return merged
+
+    def extract_output(self, merging: _Merging) -> pa.Table:
+        assert merging.slot is not None  # Beam combines no key without a value
+        return self.analyzers[merging.slot].merge(merging.tables)
+
+    def _add(self, merging: _Merging, slot: str, tables: list[pa.Table]) -> _Merging:
+        merging.slot = slot
+        merging.tables = [*merging.tables, *tables]
+        gathered = sum(t.num_rows for t in merging.tables)
+        if len(merging.tables) > 1 and gathered > max(self.EAGER_ROWS, 2 * merging.merged_rows):
+            merging.tables = [self.analyzers[slot].merge(merging.tables)]
+            merging.merged_rows = merging.tables[0].num_rows
+        return merging
+
+
+@dataclass
+class _Merging:
+    slot: str | None = None
+    tables: list[pa.Table] = field(default_factory=list)
+    merged_rows: int = 0
+
+
+def _trim(merged: tuple[tuple[str, int], pa.Table], plan: Plan) -> tuple[str, tuple[int, pa.Table]]:
+    (slot, shard), partial = merged
+    return slot, (shard, _analyzer(plan, slot).trim(partial))
+
+
+def _finish(found: tuple[str, Iterable[tuple[int, pa.Table]]], plan: Plan, folder: str) -> StateFile:
+    slot, pieces = found
+    analyzer = _analyzer(plan, slot)
+    tables = [table for _, table in sorted(pieces, key=lambda piece: piece[0])]
+    state = analyzer.finish(analyzer.merge(tables) if len(tables) > 1 else tables[0])
+    return StateFile(slot, write_state(open_store(folder), slot, state))
+
+
+def _analyzer(plan: Plan, slot: str) -> Analyzer:
+    return next(s.analyzer for s in plan.slots if s.key == slot)
+
+
+def _write_manifest(
+    folder: str, transforms: tuple[Transform, ...], schema: pa.Schema | None, states: list[StateFile]
+) -> str:
+    """The last file: with it the folder is an artifact."""
+    if schema is None:
+        raise JobError("There were no rows: an artifact cannot be fitted on nothing. Check the source and its filter.")
+    pipeline = Pipeline(transforms, schema)
+    write_fitted(open_store(folder), pipeline, {s.key: s.path for s in states})
+    return folder
