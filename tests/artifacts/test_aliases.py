@@ -155,7 +155,7 @@ def test_a_version_that_is_collected_while_an_alias_moves_to_it(tmp_path: Path) 
     a, b = (publish(tmp_path, "tiny", label_files(label)) for label in "ab")
     move(tmp_path, "tiny", "prod", a)
     real = open_store(tmp_path)
-    store = InterruptedStore(real, before=lambda operation, path: real.delete(f"tiny/versions/{b}/manifest.json"))
+    store = InterruptedStore(real, before=lambda *_: real.delete(f"tiny/versions/{b}/manifest.json"))
     with pytest.raises(MissingArtifactError, match=f"has no version {b}"):
         move(store, "tiny", "prod", b)
     assert read_alias(tmp_path, "tiny", "prod").version == a

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuremill.artifacts.build import (
@@ -25,27 +25,44 @@ from featuremill.artifacts.manifest import Manifest
 from featuremill.artifacts.publish import publish
 from featuremill.artifacts.reader import load
 from featuremill.artifacts.store import open_store
+from featuremill.transforms.datetime_parts import DatetimeParts
 from featuremill.transforms.pipeline import Pipeline
 from support.sample_artifact import SCHEMA, fit_states, sample_batch, sample_files, sample_transforms
 
-TYPES = st.sampled_from([
-    pa.int64(), pa.string(), pa.large_string(), pa.bool_(), pa.list_(pa.string()), pa.float64(),
-    pa.dictionary(pa.int32(), pa.string()), pa.struct([("a", pa.int8()), ("b", pa.string())]),
-])
+TYPES = st.sampled_from(
+    [
+        pa.int64(),
+        pa.string(),
+        pa.large_string(),
+        pa.bool_(),
+        pa.list_(pa.string()),
+        pa.float64(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.struct([("a", pa.int8()), ("b", pa.string())]),
+    ]
+)
 VALUES = {
-    "int64": st.integers(-5, 5), "string": st.text(max_size=3), "large_string": st.text(max_size=3), "bool": st.booleans(),
-    "list<item: string>": st.lists(st.none() | st.text(max_size=2), max_size=3), "double": st.floats(),
+    "int64": st.integers(-5, 5),
+    "string": st.text(max_size=3),
+    "large_string": st.text(max_size=3),
+    "bool": st.booleans(),
+    "list<item: string>": st.lists(st.none() | st.text(max_size=2), max_size=3),
+    "double": st.floats(),
     "dictionary<values=string, indices=int32, ordered=0>": st.sampled_from("abc"),
     "struct<a: int8, b: string>": st.fixed_dictionaries({"a": st.none() | st.integers(0, 3), "b": st.text(max_size=2)}),
 }
 
 
+@settings(deadline=None)
 @given(data=st.data(), type_=TYPES)
 def test_chunks_and_slices_leave_no_trace(data: st.DataObject, type_: pa.DataType) -> None:
     values = data.draw(st.lists(st.none() | VALUES[str(type_)], max_size=12))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=3)))
     whole = pa.array(values, type_)
-    pieces = [pa.array([None, *values[a:b], None], type_).slice(1, b - a) for a, b in zip([0, *cuts], [*cuts, len(values)])]
+    pieces = [
+        pa.array([None, *values[a:b], None], type_).slice(1, b - a)
+        for a, b in zip([0, *cuts], [*cuts, len(values)], strict=True)
+    ]
     cut = pa.table({"x": pa.chunked_array(pieces, type_)})
     data_bytes = state_bytes(pa.table({"x": pa.chunked_array([whole], type_)}))
     back = table_from_bytes(state_bytes(cut), "here")
@@ -90,7 +107,9 @@ def test_no_arrow_file(data: bytes) -> None:
     ],
 )
 def test_readable_vocabulary(tokens: list[object], text: str) -> None:
-    assert vocabulary_text(pa.chunked_array([tokens] if tokens else [], None if tokens else pa.string())).decode() == text
+    assert (
+        vocabulary_text(pa.chunked_array([tokens] if tokens else [], None if tokens else pa.string())).decode() == text
+    )
 
 
 def test_readable_vocabulary_of_bytes_and_dictionaries() -> None:
@@ -107,8 +126,13 @@ def test_what_is_in_it() -> None:
     manifest = Manifest.from_json(files["manifest.json"])
     assert set(files) == {*manifest.files, "manifest.json"}
     assert sorted(files) == [
-        "attributes.json", "golden.arrow", "manifest.json", "states/00-ComputeAndApplyVocabulary-carrier.arrow",
-        "states/01-ScaleToZScore-air_time.arrow", "states/02-Bucketize-dep_time.arrow", "vocabulary/carrier.txt",
+        "attributes.json",
+        "golden.arrow",
+        "manifest.json",
+        "states/00-ComputeAndApplyVocabulary-carrier.arrow",
+        "states/01-ScaleToZScore-air_time.arrow",
+        "states/02-Bucketize-dep_time.arrow",
+        "vocabulary/carrier.txt",
     ]
     assert manifest.input_schema.equals(SCHEMA)
     assert manifest.output_schema.names == [*SCHEMA.names, "dep_bucket"]
@@ -117,7 +141,10 @@ def test_what_is_in_it() -> None:
     assert manifest.provenance["packages"]["pyarrow"] == pa.__version__
     assert manifest.rows == {"seen": 40, "used": 40, "set_aside": 0}
     assert b"new\\nline\n" in files["vocabulary/carrier.txt"]
-    assert json.loads(files["manifest.json"])["transforms"][1] == {"type": "ScaleToZScore", "config": {"columns": ["air_time"]}}
+    assert json.loads(files["manifest.json"])["transforms"][1] == {
+        "type": "ScaleToZScore",
+        "config": {"columns": ["air_time"]},
+    }
 
 
 def test_created_is_filled_in() -> None:
@@ -153,6 +180,16 @@ def test_built_in_a_folder_is_the_same_version(tmp_path: Path) -> None:
     assert load(tmp_path / "staging").verify().rows == 8
     version = publish(tmp_path / "root", "flights", tmp_path / "staging")
     assert load(f"{tmp_path}/root/flights@{version}").name == "flights"
+
+
+def test_golden_rows_are_good_rows() -> None:
+    schema = pa.schema([("t", pa.string())])
+    rows = pa.RecordBatch.from_pydict({"t": ["2024-01-02", "no day", None, "2024-02-30", "2024-03-01"]}, schema=schema)
+    op = DatetimeParts(["t"], format="%Y-%m-%d")
+    files = build_files([op], schema, {}, golden=rows)
+    golden = table_from_bytes(files["golden.arrow"], "golden.arrow")
+    assert [row["t"] for row in golden.column("input").to_pylist()] == ["2024-01-02", None, "2024-03-01"]
+    assert [row["t_month"] for row in golden.column("expected").to_pylist()] == [1, None, 3]
 
 
 def test_a_missing_state_file(tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def test_a_damaged_alias_is_not_passed_over(tmp_path: Path) -> None:
 def test_describe() -> None:
     manifest = Manifest.from_json(sample_files()["manifest.json"])
     text = describe(manifest)
-    for part in (f"sample@{manifest.version}", "2024-05-01", "40 seen, 40 used, 0 set aside", "ScaleToZScore(air_time)",
-                 "flight_id int64", "7 files", "warning: air_time has a NaN"):
+    for part in (
+        f"sample@{manifest.version}",
+        "2024-05-01",
+        "40 seen, 40 used, 0 set aside",
+        "ScaleToZScore(air_time)",
+        "flight_id int64",
+        "7 files",
+        "warning: air_time has a NaN",
+    ):
         assert part in text

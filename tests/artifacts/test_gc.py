@@ -102,7 +102,7 @@ def test_wrong_requests(tmp_path: Path, found: list[str]) -> None:
 def test_the_manifest_goes_first(tmp_path: Path) -> None:
     publish(tmp_path, "sample", sample_files())
     order: list[str] = []
-    store = InterruptedStore(open_store(tmp_path), before=lambda operation, path: order.append(path.rpartition("/")[2]))
+    store = InterruptedStore(open_store(tmp_path), before=lambda _, path: order.append(path.rpartition("/")[2]))
     collect(store, "sample", keep_last=0)
     assert order[0] == "manifest.json"
     assert len(order) == len(sample_files())

@@ -63,7 +63,8 @@ def test_truncated(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"null", b"[]", b"7", b"\xff", b'{"a": NaN}', b"[" * 100_000, b'{"format_version": 1, "format_version": 1}']
+    "data",
+    [b"", b"null", b"[]", b"7", b"\xff", b'{"a": NaN}', b"[" * 100_000, b'{"format_version": 1, "format_version": 1}'],
 )
 def test_no_manifest_at_all(data: bytes) -> None:
     with pytest.raises(ArtifactError):
@@ -73,7 +74,9 @@ def test_no_manifest_at_all(data: bytes) -> None:
 def test_a_newer_format_names_both_and_the_way_out() -> None:
     record = json.loads(manifest().to_json())
     record.update(format_version=FORMAT_VERSION + 6, something_new={})
-    with pytest.raises(ArtifactError, match="has format 7, this featuremill reads up to format 1.*pip install --upgrade") as caught:
+    with pytest.raises(
+        ArtifactError, match="has format 7, this featuremill reads up to format 1.*pip install --upgrade"
+    ) as caught:
         Manifest.from_json(signed(record))
     assert (caught.value.format_version, caught.value.supported) == (7, 1)
 
@@ -113,18 +116,22 @@ def test_strict_even_when_the_digest_is_right(what: str) -> None:
 def test_the_version_is_the_content() -> None:
     base = manifest().version
     same = [
-        manifest(name="other"), manifest(provenance={"created": "2025-01-01T00:00:00+00:00"}),
-        manifest(rows={"seen": 9, "used": 9, "set_aside": 0}), manifest(warnings=()),
+        manifest(name="other"),
+        manifest(provenance={"created": "2025-01-01T00:00:00+00:00"}),
+        manifest(rows={"seen": 9, "used": 9, "set_aside": 0}),
+        manifest(warnings=()),
         manifest(files={"states/00-Clip-x.arrow": ENTRY}),
     ]
     assert {m.version for m in same} == {base}
     state = replace(manifest().states[0], sha256="cd" * 32)
     other = schema_to_json(pa.schema([("x", pa.int32())]))
     different = [
-        manifest(states=(state,)), manifest(schemas={"input": other, "output": SCHEMA}),
+        manifest(states=(state,)),
+        manifest(schemas={"input": other, "output": SCHEMA}),
         manifest(schemas={"input": SCHEMA, "output": other}),
         manifest(transforms=({"type": "Clip", "config": {"columns": ["x"], "max_value": 1.25}},)),
-        manifest(transforms=()), manifest(states=()),
+        manifest(transforms=()),
+        manifest(states=()),
     ]
     assert len({m.version for m in different} | {base}) == len(different) + 1
 

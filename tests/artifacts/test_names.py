@@ -15,7 +15,8 @@ def test_good_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hidden", "-x", "a/b", "a b", "a@b", "ü", "a\n", "x" * 129, "0123456789abcdef", "a#1", "a\\b"]
+    "name",
+    ["", ".", "..", ".hidden", "-x", "a/b", "a b", "a@b", "ü", "a\n", "x" * 129, "0123456789abcdef", "a#1", "a\\b"],
 )
 def test_bad_names(name: str) -> None:
     with pytest.raises(ParameterError):

@@ -49,7 +49,7 @@ def test_it_is_there_afterwards(tmp_path: Path) -> None:
 
 def test_the_manifest_comes_last(tmp_path: Path) -> None:
     order: list[str] = []
-    store = InterruptedStore(open_store(tmp_path), before=lambda operation, path: order.append(path.rpartition("/")[2]))
+    store = InterruptedStore(open_store(tmp_path), before=lambda _, path: order.append(path.rpartition("/")[2]))
     publish(store, "flights", FILES)
     assert order[-1] == "manifest.json"
     assert len(order) == len(FILES)
@@ -107,7 +107,8 @@ def test_a_killed_process(tmp_path: Path, puts: int) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "root"), str(tmp_path / "staging"), str(puts)],
-        env=environment, check=False,
+        env=environment,
+        check=False,
     )
     assert done.returncode == -signal.SIGKILL
     if puts:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,18 @@ def expected(artifact: Artifact) -> pa.RecordBatch:
     return artifact.bound.apply(sample_batch())
 
 
-# --- where it lies -------------------------------------------------------------------------------------------------------
+# --- where it lies ---
 
 
 def test_all_ways_to_name_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = root / "flights" / "versions" / VERSION
     references = [
-        f"{root}/flights@prod", f"{root}/flights@{VERSION}", f"{root}/flights", root / "flights@prod", folder, f"{folder}/",
+        f"{root}/flights@prod",
+        f"{root}/flights@{VERSION}",
+        f"{root}/flights",
+        root / "flights@prod",
+        folder,
+        f"{folder}/",
         root.as_uri() + "/flights@prod",
     ]
     monkeypatch.chdir(root)
@@ -126,7 +132,7 @@ def test_a_version_in_the_wrong_folder(tmp_path: Path) -> None:
         load(f"{tmp_path}/flights@0123456789abcdef")
 
 
-# --- damage --------------------------------------------------------------------------------------------------------------
+# --- damage ---
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -155,7 +161,9 @@ def test_a_newer_format(tmp_path: Path) -> None:
     record["format_version"] = FORMAT_VERSION + 1
     record["digest"] = digest(canonical_json(record))
     folder = put_folder(tmp_path, {**FILES, "manifest.json": json.dumps(record).encode()})
-    with pytest.raises(ArtifactError, match=r"manifest.json has format 2, this featuremill reads up to format 1\. Upgrade"):
+    with pytest.raises(
+        ArtifactError, match=r"manifest.json has format 2, this featuremill reads up to format 1\. Upgrade"
+    ):
         load(folder)
 
 
@@ -191,9 +199,8 @@ def test_verify_replays_the_golden_rows(tmp_path: Path) -> None:
 
 def test_a_transform_that_is_not_known_here(tmp_path: Path) -> None:
     manifest = Manifest.from_json(FILES["manifest.json"])
-    record = {**manifest.record(), "transforms": [{"type": "os.system", "config": {"columns": ["carrier"]}}, *manifest.transforms[1:]]}
-    changed = Manifest(**{**{k: getattr(manifest, k) for k in (
-        "name", "states", "schemas", "rows", "provenance", "files", "warnings")}, "transforms": tuple(record["transforms"])})
+    unknown = {"type": "os.system", "config": {"columns": ["carrier"]}}
+    changed = replace(manifest, transforms=(unknown, *manifest.transforms[1:]))
     artifact = load(put_folder(tmp_path, {**FILES, "manifest.json": changed.to_json()}))
     with pytest.raises(ArtifactError, match=r"cannot be applied here: There is no transform 'os\.system'"):
         artifact.transform(sample_batch())
@@ -203,11 +210,11 @@ def test_no_rows_to_replay(tmp_path: Path) -> None:
     publish(tmp_path, "empty", build_files([], SCHEMA, {}))
     artifact = load(tmp_path / "empty")
     assert artifact.verify().rows == 0
-    assert artifact.transform(sample_batch()).equals(sample_batch().replace_schema_metadata(None)) or True
+    assert same(artifact.transform(sample_batch()), sample_batch())
     assert artifact.transform({"carrier": "AA"}) == {"carrier": "AA"}
 
 
-# --- states --------------------------------------------------------------------------------------------------------------
+# --- states ---
 
 
 def test_states_by_key(artifact: Artifact) -> None:
@@ -220,7 +227,9 @@ def test_states_by_key(artifact: Artifact) -> None:
         artifact.states["nothing"]
 
 
-def test_mapped_states_outlive_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: pa.RecordBatch) -> None:
+def test_mapped_states_outlive_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: pa.RecordBatch
+) -> None:
     monkeypatch.setattr(reader, "MAPPED_BYTES", 1)
     artifact = load(put_folder(tmp_path / "a", FILES))
     shutil.rmtree(tmp_path / "a")
@@ -231,10 +240,14 @@ def test_what_it_says(artifact: Artifact) -> None:
     assert repr(artifact) == f"<Artifact flights@{VERSION}: 3 transforms, 3 states>"
     assert artifact.input_schema.equals(SCHEMA)
     assert artifact.output_schema.names == [*SCHEMA.names, "dep_bucket"]
-    assert [type(t).__name__ for t in artifact.transforms] == ["ComputeAndApplyVocabulary", "ScaleToZScore", "Bucketize"]
+    assert [type(t).__name__ for t in artifact.transforms] == [
+        "ComputeAndApplyVocabulary",
+        "ScaleToZScore",
+        "Bucketize",
+    ]
 
 
-# --- kinds of input ------------------------------------------------------------------------------------------------------
+# --- kinds of input ---
 
 
 def same(a: Any, b: Any) -> bool:
@@ -255,13 +268,15 @@ def test_record_batch(artifact: Artifact, expected: pa.RecordBatch) -> None:
 @pytest.mark.parametrize("cuts", [[], [0, 40], [1, 2, 3, 30], [20]])
 def test_table_in_any_chunks(artifact: Artifact, expected: pa.RecordBatch, cuts: list[int]) -> None:
     batch = sample_batch()
-    pieces = [batch.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, batch.num_rows])]
+    pieces = [batch.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, batch.num_rows], strict=True)]
     got = artifact.transform(pa.Table.from_batches(pieces))
     assert isinstance(got, pa.Table)
     assert same(got, expected)
 
 
-def test_large_pieces_stay_pieces(artifact: Artifact, monkeypatch: pytest.MonkeyPatch, expected: pa.RecordBatch) -> None:
+def test_large_pieces_stay_pieces(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, expected: pa.RecordBatch
+) -> None:
     monkeypatch.setattr(reader, "SMALL_BATCH_ROWS", 1)
     got = artifact.transform(pa.Table.from_batches([sample_batch().slice(0, 15), sample_batch().slice(15)]))
     assert got.column("carrier").num_chunks == 2
@@ -272,14 +287,19 @@ def test_dictionary_encoded_columns(artifact: Artifact, expected: pa.RecordBatch
     batch = sample_batch()
     encoded = batch.set_column(0, "carrier", batch.column("carrier").dictionary_encode())
     assert same(artifact.transform(encoded), expected)
-    pieces = [pa.Table.from_batches([p.set_column(0, "carrier", p.column("carrier").dictionary_encode())]) for p in (
-        batch.slice(0, 7), batch.slice(7))]
+    pieces = [
+        pa.Table.from_batches([p.set_column(0, "carrier", p.column("carrier").dictionary_encode())])
+        for p in (batch.slice(0, 7), batch.slice(7))
+    ]
     assert same(artifact.transform(pa.concat_tables(pieces)), expected)
 
 
 EMPTY: dict[str, Callable[[pa.RecordBatch], Any]] = {
-    "batch": lambda b: b, "table": lambda b: pa.Table.from_batches([], schema=b.schema),
-    "pandas": lambda b: b.to_pandas(), "polars": lambda b: pl.from_arrow(b), "lists": lambda b: b.to_pydict(),
+    "batch": lambda b: b,
+    "table": lambda b: pa.Table.from_batches([], schema=b.schema),
+    "pandas": lambda b: b.to_pandas(),
+    "polars": pl.from_arrow,
+    "lists": lambda b: b.to_pydict(),
 }
 
 
@@ -288,7 +308,13 @@ def test_no_rows(artifact: Artifact, kind: str) -> None:
     data = EMPTY[kind](sample_batch().slice(0, 0))
     got = artifact.transform(data)
     assert type(got) is type(data)
-    names = list(got) if isinstance(got, dict) else list(got.schema.names if isinstance(got, pa.Table | pa.RecordBatch) else got.columns)
+    names = list(
+        got.schema.names
+        if isinstance(got, pa.Table | pa.RecordBatch)
+        else got.keys()
+        if isinstance(got, dict)
+        else got.columns
+    )
     assert names == artifact.output_schema.names
     if isinstance(got, pa.Table | pa.RecordBatch):
         assert got.schema.equals(artifact.output_schema)
@@ -300,12 +326,14 @@ def test_pandas(artifact: Artifact, expected: pa.RecordBatch) -> None:
     got = artifact.transform(frame)
     assert isinstance(got, pd.DataFrame)
     assert got.index.equals(frame.index)
-    assert list(got.columns) == artifact.output_schema.names
+    assert list(got) == artifact.output_schema.names
     want = expected.to_pandas()
     assert got["dep_bucket"].dtype == pd.Int64Dtype()
     assert got["flight_id"].tolist() == [2**60 + i for i in range(40)]
     for column in ("carrier", "air_time", "dep_bucket"):
-        np.testing.assert_array_equal(got[column].to_numpy(dtype=float, na_value=np.nan), want[column].to_numpy(dtype=float))
+        np.testing.assert_array_equal(
+            got[column].to_numpy(dtype=float, na_value=np.nan), want[column].to_numpy(dtype=float)
+        )
 
 
 def test_polars(artifact: Artifact, expected: pa.RecordBatch) -> None:
@@ -324,7 +352,9 @@ def test_dict_of_lists(artifact: Artifact, expected: pa.RecordBatch) -> None:
     got = artifact.transform(sample_batch().to_pydict())
     assert plain(got) == plain(expected.to_pydict())
     arrays = {
-        "carrier": np.array(["AA", "zz"]), "air_time": pd.Series([1.0, None]), "dep_time": (3, None),
+        "carrier": np.array(["AA", "zz"]),
+        "air_time": pd.Series([1.0, None]),
+        "dep_time": (3, None),
         "flight_id": pa.chunked_array([[1], [2]]),
     }
     got = artifact.transform(arrays)
@@ -332,7 +362,7 @@ def test_dict_of_lists(artifact: Artifact, expected: pa.RecordBatch) -> None:
 
 
 def test_one_dict_equals_the_batch(artifact: Artifact, expected: pa.RecordBatch) -> None:
-    for row, want in zip(sample_batch().to_pylist(), expected.to_pylist()):
+    for row, want in zip(sample_batch().to_pylist(), expected.to_pylist(), strict=True):
         assert plain(artifact.transform(row)) == plain(want)
         assert plain(artifact.transform_row(row)) == plain(want)
 
@@ -355,7 +385,9 @@ def test_columns_that_no_transform_reads_may_be_missing_or_more(artifact: Artifa
     assert artifact.transform({"carrier": "AA", "air_time": None, "dep_time": 3, "extra": 1})["extra"] == 1
 
 
-@pytest.mark.parametrize("make", [lambda b: b, pa.RecordBatch.to_pandas, pa.RecordBatch.to_pydict, pl.from_arrow, lambda b: b.to_pylist()[0]])
+@pytest.mark.parametrize(
+    "make", [lambda b: b, pa.RecordBatch.to_pandas, pa.RecordBatch.to_pydict, pl.from_arrow, lambda b: b.to_pylist()[0]]
+)
 def test_a_missing_column(artifact: Artifact, make: Callable[[pa.RecordBatch], Any]) -> None:
     with pytest.raises(MissingColumnError, match="'air_time' is missing"):
         artifact.transform(make(sample_batch().drop_columns(["air_time"])))
@@ -396,7 +428,7 @@ def test_a_row_of_lists_is_told_from_columns_of_lists(tmp_path: Path) -> None:
     assert artifact.transform({"words": None}) == {"words": None}
 
 
-# --- a serving process ---------------------------------------------------------------------------------------------------
+# --- a serving process ---
 
 SERVING = """
 import sys
@@ -416,6 +448,9 @@ def test_a_serving_process_has_neither_beam_nor_tensorflow(root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(
         [sys.executable, "-c", SERVING, f"{root}/flights@prod"],
-        env=environment, capture_output=True, text=True, check=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split() == ["[]", "[]"]

@@ -12,14 +12,34 @@ from featuremill.artifacts.schemas import bare_schema, schema_from_json, schema_
 
 NOTE = {"PARQUET:field_id": "7"}
 TYPES = [
-    pa.int8(), pa.uint64(), pa.float16(), pa.bool_(), pa.null(), pa.string(), pa.large_string(), pa.string_view(),
-    pa.binary(5), pa.date32(), pa.time64("ns"), pa.timestamp("us", tz="Europe/Berlin"), pa.duration("ms"),
-    pa.decimal128(12, 3), pa.dictionary(pa.int8(), pa.large_string(), ordered=True),
-    pa.list_(pa.field("element", pa.int64(), nullable=False, metadata=NOTE)), pa.list_(pa.float32(), 3),
-    pa.large_list(pa.list_(pa.string())), pa.list_view(pa.int32()), pa.large_list_view(pa.int32()),
-    pa.struct([pa.field("a", pa.int64(), metadata=NOTE), pa.field("b", pa.list_(pa.field("x", pa.int8(), metadata=NOTE)))]),
-    pa.map_(pa.string(), pa.field("v", pa.int64(), metadata=NOTE)), pa.run_end_encoded(pa.int32(), pa.string()),
-    pa.fixed_shape_tensor(pa.float32(), [2, 3]), pa.uuid(), pa.json_(),
+    pa.int8(),
+    pa.uint64(),
+    pa.float16(),
+    pa.bool_(),
+    pa.null(),
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(5),
+    pa.date32(),
+    pa.time64("ns"),
+    pa.timestamp("us", tz="Europe/Berlin"),
+    pa.duration("ms"),
+    pa.decimal128(12, 3),
+    pa.dictionary(pa.int8(), pa.large_string(), ordered=True),
+    pa.list_(pa.field("element", pa.int64(), nullable=False, metadata=NOTE)),
+    pa.list_(pa.float32(), 3),
+    pa.large_list(pa.list_(pa.string())),
+    pa.list_view(pa.int32()),
+    pa.large_list_view(pa.int32()),
+    pa.struct(
+        [pa.field("a", pa.int64(), metadata=NOTE), pa.field("b", pa.list_(pa.field("x", pa.int8(), metadata=NOTE)))]
+    ),
+    pa.map_(pa.string(), pa.field("v", pa.int64(), metadata=NOTE)),
+    pa.run_end_encoded(pa.int32(), pa.string()),
+    pa.fixed_shape_tensor(pa.float32(), [2, 3]),
+    pa.uuid(),
+    pa.json_(),
 ]
 
 
@@ -38,7 +58,9 @@ def test_round_trip(type_: pa.DataType, nullable: bool) -> None:
 
 def test_metadata_makes_no_difference() -> None:
     plain = pa.schema([("x", pa.list_(pa.int64()))])
-    noisy = pa.schema([pa.field("x", pa.list_(pa.field("item", pa.int64(), metadata=NOTE)), metadata=NOTE)], metadata=NOTE)
+    noisy = pa.schema(
+        [pa.field("x", pa.list_(pa.field("item", pa.int64(), metadata=NOTE)), metadata=NOTE)], metadata=NOTE
+    )
     assert schema_to_json(plain) == schema_to_json(noisy)
 
 
@@ -49,7 +71,12 @@ def test_an_empty_schema() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        None, {}, [], {"fields": [], "arrow": 7}, {"fields": [], "arrow": "no base64!"}, {"fields": [], "arrow": "AAAA"},
+        None,
+        {},
+        [],
+        {"fields": [], "arrow": 7},
+        {"fields": [], "arrow": "no base64!"},
+        {"fields": [], "arrow": "AAAA"},
         {**schema_to_json(pa.schema([("x", pa.int8())])), "fields": []},
         {**schema_to_json(pa.schema([("x", pa.int8())])), "more": 1},
     ],

@@ -88,7 +88,10 @@ def test_a_read_only_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(
         [sys.executable, "-c", READ_ONLY, str(folder / "there"), str(folder / "new")],
-        env=environment, capture_output=True, text=True, check=True,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 2

@@ -72,7 +72,7 @@ def test_errors_name_the_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(root)
     (root / "empty" / "_logs").mkdir(parents=True)
     for path, words in [
-        ("missing/x.parquet", r"missing/x.parquet: there is no such file .*\(looked from .*The folder missing does not"),
+        ("missing/x.parquet", r"missing/x.parquet: there is no such file .*\(looked from .*The folder missing does"),
         ("c.parquet", "no such file"), ("*.csv", "no file matches"), ("gone/*.parquet", "no file matches"),
         ("empty", "holds no file"),
         (["a.parquet", "*.parquet"], "a.parquet is named twice"), ("zz://bucket/a", "cannot be opened"),

@@ -93,7 +93,8 @@ BATCH = pa.RecordBatch.from_pylist(ROWS, schema=SCHEMA)
 
 def kept(text: str, batch: pa.RecordBatch = BATCH) -> list[int]:
     numbered = batch.append_column("row", pa.array(range(batch.num_rows)))
-    return Where(text).bind(batch.schema).filter(numbered).column("row").to_pylist()
+    rows: list[int] = Where(text).bind(batch.schema).filter(numbered).column("row").to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -227,10 +228,13 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def a_list(items: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.lists(items | st.just("null"), min_size=1, max_size=3).map(", ".join)
+
+
 def conditions() -> st.SearchStrategy[str]:
     ops = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
     number, text = NUMBERS.map(str), TEXTS.map(quoted)
-    a_list = lambda items: st.lists(items | st.just("null"), min_size=1, max_size=3).map(", ".join)
     leaf = st.one_of(
         st.builds("{} {} {}".format, st.sampled_from(["x", "y"]), ops, number),
         st.builds("s {} {}".format, ops, text),

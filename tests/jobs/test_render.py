@@ -15,7 +15,18 @@ from featuremill.core.progress import Progress
 from featuremill.core.record import RowAccount, RunRecord
 from featuremill.jobs.progress_display import _Lines, display_for
 from featuremill.jobs.render import (
-    CONTROL, Heading, Line, Table, bytes_text, clean, record_blocks, rows_text, seconds_text, show, to_text, token_text,
+    CONTROL,
+    Heading,
+    Line,
+    Table,
+    bytes_text,
+    clean,
+    record_blocks,
+    rows_text,
+    seconds_text,
+    show,
+    to_text,
+    token_text,
 )
 
 RECORD = RunRecord(
@@ -30,8 +41,12 @@ RECORD = RunRecord(
     splits={"train": 269_111, "eval": 67_665},
     dataset="datasets/flights/20261122T153222Z-f3b3",
     artifact={
-        "root": "my artifacts", "name": "flights", "version": "0123456789abcdef", "alias": "candidate",
-        "reference": "my artifacts/flights@0123456789abcdef", "path": "my artifacts/flights/versions/0123456789abcdef",
+        "root": "my artifacts",
+        "name": "flights",
+        "version": "0123456789abcdef",
+        "alias": "candidate",
+        "reference": "my artifacts/flights@0123456789abcdef",
+        "path": "my artifacts/flights/versions/0123456789abcdef",
     },
     features=(
         {"name": "flight_id", "type": "string", "made_by": None},
@@ -131,7 +146,9 @@ def test_sizes(count: int, text: str) -> None:
     assert bytes_text(count) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (9.99, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3600, "1 h 0 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (9.99, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3600, "1 h 0 min")]
+)
 def test_durations(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
 

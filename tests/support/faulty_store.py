@@ -18,8 +18,8 @@ class InterruptedStore:
 
     def __init__(self, store: Store, *, before: Hook | None = None, after: Hook | None = None) -> None:
         self.real = store
-        self._before = before or (lambda operation, path: None)
-        self._after = after or (lambda operation, path: None)
+        self._before = before or (lambda *_: None)
+        self._after = after or (lambda *_: None)
         self.list = store.list
         self.folders = store.folders
         self.get = store.get

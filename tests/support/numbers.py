@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -96,7 +96,7 @@ def assert_cut_independent(analyzer: Analyzer, array: pa.Array, cut: tuple[Seque
     expected = table_bytes(analyzer.merge([whole.partial()]))
     assert table_bytes(whole.partial()) == expected
 
-    parts = [array.slice(a, b - a) for a, b in zip(points, points[1:], strict=False)]
+    parts = [array.slice(a, b - a) for a, b in pairwise(points)]
     together = analyzer.accumulator()
     for i in order:
         together.update(parts[i])
@@ -108,12 +108,7 @@ def assert_cut_independent(analyzer: Analyzer, array: pa.Array, cut: tuple[Seque
         accumulator.update(parts[i])
         partials.append(accumulator.partial())
     assert table_bytes(analyzer.merge(partials)) == expected
-    merge = partial(_merge_in_turn, analyzer)
-    assert table_bytes(merge(partials)) == expected
-
-
-def _merge_in_turn(analyzer: Analyzer, partials: Sequence[pa.Table]) -> pa.Table:
-    merged = partials[0]
+    in_turn = partials[0]
     for one in partials[1:]:
-        merged = analyzer.merge([merged, one])
-    return merged
+        in_turn = analyzer.merge([in_turn, one])
+    assert table_bytes(in_turn) == expected

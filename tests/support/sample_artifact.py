@@ -18,12 +18,19 @@ from featuremill.transforms.vocabulary import ComputeAndApplyVocabulary
 
 __all__ = ["SCHEMA", "fit_states", "label_files", "sample_batch", "sample_files", "sample_transforms"]
 
-SCHEMA = pa.schema([
-    ("carrier", pa.string()), ("air_time", pa.float64()), ("dep_time", pa.int64()), ("flight_id", pa.int64()),
-])
+SCHEMA = pa.schema(
+    [
+        ("carrier", pa.string()),
+        ("air_time", pa.float64()),
+        ("dep_time", pa.int64()),
+        ("flight_id", pa.int64()),
+    ]
+)
 
 
-def sample_batch(rows: int = 40, *, shift: float = 0.0, carriers: Sequence[str] = ("AA", "B6", "UA", "new\nline")) -> pa.RecordBatch:
+def sample_batch(
+    rows: int = 40, *, shift: float = 0.0, carriers: Sequence[str] = ("AA", "B6", "UA", "new\nline")
+) -> pa.RecordBatch:
     """Rows with nulls and a NaN; `shift` moves the numbers."""
     return pa.RecordBatch.from_pydict(
         {
@@ -56,16 +63,25 @@ def fit_states(transforms: Sequence[Transform], batch: pa.RecordBatch) -> dict[s
 
 
 def sample_files(
-    batch: pa.RecordBatch | None = None, *, provenance: Mapping[str, Any] | None = None, golden_from: int = 0, **buckets: Any
+    batch: pa.RecordBatch | None = None,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    golden_from: int = 0,
+    **buckets: Any,
 ) -> dict[str, bytes]:
     """The files of a fitted artifact."""
     batch = sample_batch() if batch is None else batch
     transforms = sample_transforms(**buckets)
     return build_files(
-        transforms, batch.schema, fit_states(transforms, batch), name="sample", golden=batch.slice(golden_from),
+        transforms,
+        batch.schema,
+        fit_states(transforms, batch),
+        name="sample",
+        golden=batch.slice(golden_from),
         rows={"seen": batch.num_rows, "used": batch.num_rows, "set_aside": 0},
         provenance=provenance or {"created": datetime(2024, 5, 1, tzinfo=UTC).isoformat(), "job": "flights"},
-        warnings=["air_time has a NaN"], attributes=b"{}",
+        warnings=["air_time has a NaN"],
+        attributes=b"{}",
     )
 
 

@@ -49,6 +49,7 @@ def run_stock(op: Any, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     """
     stock_ops()
     import apache_beam as beam
+    import tensorflow_transform.beam as tft_beam
     from apache_beam.ml.transforms.base import MLTransform
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -62,8 +63,9 @@ def run_stock(op: Any, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             fields = row._asdict()
             Path(results, str(fields[_ROW])).write_bytes(pickle.dumps(fields))
 
-        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-            # One bundle: the stock statistics of small data must not depend on how it was cut.
+        # One bundle and one batch: stock's L-moments and quantiles depend on how the data is cut.
+        one_batch = tft_beam.Context(temp_dir=location, desired_batch_size=1 << 20)
+        with one_batch, beam.Pipeline(runner=FnApiRunner()) as pipeline:
             _ = pipeline | beam.Create(numbered, reshuffle=False) | transform | beam.Map(keep)
         made = [pickle.loads(Path(results, str(i)).read_bytes()) for i in range(len(numbered))]
     return [{k: v for k, v in row.items() if k != _ROW} for row in made]

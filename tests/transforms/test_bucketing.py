@@ -67,9 +67,8 @@ def test_quantile_buckets_hold_even_shares_of_distinct_values(values: list[float
 
 
 def test_nan_goes_into_the_last_bucket_and_null_stays() -> None:
-    assert fit_apply(ApplyBuckets(columns=["x"], bucket_boundaries=[2, 5, 10]), [4.0, NAN, 1.0, -INF, 7.5, INF, None]) == [
-        1, 3, 0, 0, 2, 3, None,
-    ]
+    values = [4.0, NAN, 1.0, -INF, 7.5, INF, None]
+    assert fit_apply(ApplyBuckets(columns=["x"], bucket_boundaries=[2, 5, 10]), values) == [1, 3, 0, 0, 2, 3, None]
     assert fit_apply(Bucketize(columns=["x"], num_buckets=2), [1.0, 2.0, NAN, None]) == [0, 1, 1, None]
 
 
@@ -95,7 +94,8 @@ def test_integers_are_compared_as_float64_in_batches_and_rows() -> None:
 
 def test_spread_out_values_need_exact() -> None:
     random = np.random.default_rng(0)
-    values = np.concatenate([1e9 + random.random(200_000), random.choice([-1, 1], 200_000) * 10.0 ** random.uniform(-300, 300, 200_000)])
+    everywhere = random.choice([-1, 1], 200_000) * 10.0 ** random.uniform(-300, 300, 200_000)
+    values = np.concatenate([1e9 + random.random(200_000), everywhere])
     op = Bucketize(columns=["x"], num_buckets=10)
     batch = batch_of(values)
     with pytest.raises(JobError, match=r"may be off by 0\.\d+ of the data; epsilon allows 0.01. Pass exact=True"):
@@ -149,7 +149,7 @@ def test_interpolation() -> None:
     ]
 
 
-# --- against stock -----------------------------------------------------------------------------------------------------
+# --- against stock --------------------------------------------------------------------------------------------------
 
 DATA: dict[str, list[Any]] = {
     "distinct": [float(v) for v in np.random.default_rng(0).permutation(23)],

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from importlib import import_module, metadata
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from featuremill.artifacts.errors import ArtifactError, ParameterError
-from featuremill.artifacts.layout import ATTRIBUTES, GOLDEN, file_name, state_path
+from featuremill.artifacts.errors import ArtifactError, BadRows, MissingArtifactError, ParameterError
+from featuremill.artifacts.layout import ATTRIBUTES, GOLDEN, STOCK, file_name, state_path
 from featuremill.artifacts.manifest import MANIFEST, ROW_COUNTS, FileEntry, Manifest, StateEntry, digest
 from featuremill.artifacts.names import check_name
 from featuremill.artifacts.schemas import bare_schema, schema_to_json
@@ -53,7 +54,7 @@ def state_bytes(table: pa.Table) -> bytes:
     table = table.unify_dictionaries().combine_chunks()
     schema = bare_schema(table.schema)
     # `take` writes every slot anew: offsets from zero, zeros under nulls, no bits beyond the end.
-    rows = pa.array(range(table.num_rows), pa.int64())
+    rows = pa.array(np.arange(table.num_rows))
     arrays = [_one_array(column).take(rows) for column in table.columns]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
@@ -100,9 +101,14 @@ def vocabulary_text(tokens: pa.ChunkedArray) -> bytes:
         tokens = tokens.cast(pa.large_string())
     tokens = tokens.cast(pa.large_binary())
     for plain, escape in ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r")):
-        tokens = pc.replace_substring(tokens, plain, escape)
-    lines = pc.fill_null(tokens, b"\\N").to_pylist()
-    return b"".join(line + b"\n" for line in lines)
+        if pc.any(pc.match_substring(tokens, plain)).as_py():
+            tokens = pc.replace_substring(tokens, plain, escape)
+    lines = pc.fill_null(tokens, b"\\N").combine_chunks()
+    if not len(lines):
+        return b""
+    whole = pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines)
+    text: bytes = pc.binary_join(whole, pa.scalar(b"\n", pa.large_binary()))[0].as_py()
+    return text + b"\n"
 
 
 def build_files(
@@ -128,7 +134,8 @@ def build_files(
     states
         By slot key, exactly those that the transforms need.
     golden
-        A few rows of the source (the first 8 are kept); their expected outputs are computed here. None: no rows.
+        A few rows of the source, of which the first 8 are kept, less those that cannot be processed; their expected
+        outputs are computed here. None: no rows.
     rows
         How many rows were ``seen``, ``used`` for the statistics, and ``set_aside``.
     provenance
@@ -206,13 +213,21 @@ def write_fitted(
             f"The transforms need the states {sorted(needed)}, got {sorted(paths)}.", needed=sorted(needed)
         )
     states = {key: read_state(store, path) for key, path in paths.items()}
-    files = {path: store.get(path) for path in paths.values()}
+    files = {path: store.get(path) for path in (*paths.values(), *_stock_files(store))}
     more = _accompanying(pipeline, states, golden, attributes)
     manifest = _manifest(pipeline, states, files | more, name, rows, provenance, warnings)
     for path, data in more.items():
         store.put(path, data)
     store.put(MANIFEST, manifest.to_json())
     return manifest
+
+
+def _stock_files(store: Store) -> list[str]:
+    """What Beam's own steps left in the folder, which is not there yet when nothing was written."""
+    try:
+        return list(store.list(STOCK.rstrip("/")))
+    except MissingArtifactError:
+        return []
 
 
 def _accompanying(
@@ -226,15 +241,29 @@ def _accompanying(
             text = vocabulary_text(table.column("token"))
             taken = {path.removeprefix("vocabulary/") for path in files}
             files["vocabulary/" + file_name(slot.slot, taken, ".txt")] = text
-    if golden is None:
-        golden = pa.RecordBatch.from_pylist([], schema=pipeline.input_schema)
-    golden = golden.slice(0, GOLDEN_ROWS)
-    expected = pipeline.bind(states).apply(golden)
-    pair = [golden.to_struct_array(), expected.to_struct_array()]
-    files[GOLDEN] = state_bytes(pa.table(pair, names=["input", "expected"]))
     if attributes is not None:
         files[ATTRIBUTES] = attributes
+    if any(getattr(t, "beam_only", False) for t in pipeline.transforms):
+        return files  # What becomes of a row only Beam can tell.
+    if golden is None:
+        golden = pa.RecordBatch.from_pylist([], schema=pipeline.input_schema)
+    golden, expected = _golden_pair(pipeline.bind(states), golden.slice(0, GOLDEN_ROWS))
+    pair = [golden.to_struct_array(), expected.to_struct_array()]
+    files[GOLDEN] = state_bytes(pa.table(pair, names=["input", "expected"]))
     return files
+
+
+def _golden_pair(bound: Any, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """The rows that can be processed, and what becomes of them."""
+    while True:
+        try:
+            return rows, bound.apply(rows)
+        except BadRows as bad:
+            if not bad.rows:
+                raise
+            good = np.ones(rows.num_rows, dtype=bool)
+            good[bad.rows] = False
+            rows = rows.filter(pa.array(good))
 
 
 def _manifest(

@@ -7,6 +7,7 @@ compared number by number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -223,7 +224,7 @@ def _by_position(
     return changes
 
 
-def _moments(label: str, before: Row, after: Row, config: Mapping[str, Any]) -> list[Change]:
+def _moments(label: str, before: Row, after: Row, _: Mapping[str, Any]) -> list[Change]:
     changes = []
     names = [n for n in before if n != "count" and not _equal(before[n], after[n])]
     for name in names or [n for n in ("count",) if before.get(n) != after.get(n)]:
@@ -287,7 +288,7 @@ def _numbers(column: pa.ChunkedArray) -> Float64 | None:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    return bool(a == b) or (a != a and b != b)
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
 
 
 def _plural(word: str, count: int) -> str:

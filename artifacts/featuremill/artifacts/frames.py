@@ -90,12 +90,12 @@ def to_table(data: Any, schema: pa.Schema) -> tuple[pa.Table, Restore]:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data]), _one_batch
     if isinstance(data, Mapping):
-        return _from_lists(data, schema), lambda table: table.to_pydict()
+        return _from_lists(data, schema), pa.Table.to_pydict
     kind = type(data).__name__
     if kind == "DataFrame" and _library(data) == "pandas":
         return _from_pandas(data), lambda table: _to_pandas(table, data.index)
     if kind == "DataFrame" and _library(data) == "polars":
-        return data.to_arrow(), lambda table: sys.modules["polars"].from_arrow(table)
+        return data.to_arrow(), sys.modules["polars"].from_arrow
     hint = " Collect it first: .collect()." if kind == "LazyFrame" else ""
     raise ParameterTypeError(f"transform: got {_library(data)}.{kind}, expected {KINDS}.{hint}", type=kind)
 

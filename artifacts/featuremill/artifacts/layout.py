@@ -7,6 +7,7 @@
                               golden.arrow
                               vocabulary/*.txt
                               attributes.json
+                              stock/<position>/...
     <name>/aliases/<alias>/00000007.json
 """
 
@@ -19,12 +20,14 @@ from urllib.parse import quote
 from featuremill.artifacts.errors import ParameterError
 
 __all__ = [
-    "ATTRIBUTES", "GOLDEN", "alias_folder", "alias_number", "alias_path", "aliases_folder", "file_name", "join",
+    "ATTRIBUTES", "GOLDEN", "STOCK", "alias_folder", "alias_number", "alias_path", "aliases_folder", "file_name", "join",
     "state_path", "version_folder", "versions_folder",
 ]
 
 GOLDEN = "golden.arrow"
 ATTRIBUTES = "attributes.json"
+STOCK = "stock/"
+"""Below it, by the position of the step, lies what Beam's own transforms wrote: a SavedModel and its metadata."""
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~%-]*")
 _ENTRY = re.compile(r"(\d{8})\.json")

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from featuremill.artifacts.errors import ArtifactError, ParameterError
+from featuremill.artifacts.layout import STOCK
 from featuremill.artifacts.names import check_name
 from featuremill.artifacts.schemas import schema_from_json
 
@@ -114,13 +115,17 @@ class Manifest:
 
     @cached_property
     def version(self) -> str:
-        """16 hex digits that stand for the format, the transforms, the states and the schemas; nothing else counts."""
+        """16 hex digits that stand for the format, the transforms, the states and the schemas; nothing else counts.
+
+        What Beam's own transforms wrote counts as a state.
+        """
         # The stored bytes of the schemas, not the schemas: another release of Arrow may serialise them otherwise.
         content = [
             self.format_version,
             list(self.transforms),
             [[s.key, s.sha256] for s in self.states],
             [self.schemas[side]["arrow"] for side in ("input", "output")],
+            *([path, self.files[path].sha256] for path in sorted(self.files) if path.startswith(STOCK)),
         ]
         return digest(canonical_json(content))[:VERSION_DIGITS]
 

@@ -1,8 +1,8 @@
 """The command line: ``featuremill plan``, ``run``, ``schema``, ``init``, ``demo`` and ``artifacts``.
 
-Standard output has the answer, standard error has progress and errors. The exit status is 0 when it is done, 1 when the
-work failed, 2 when the request was wrong. Nothing heavy is imported before a command needs it, so that ``--help`` and the
-completion of words are quick.
+Standard output has the answer, standard error has progress and errors. The exit status is 0 when it is done, 1 when
+the work failed, 2 when the request was wrong. Nothing heavy is imported before a command needs it, so that ``--help``
+and the completion of words are quick.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ app.add_typer(artifacts_app, name="artifacts")
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML).", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the job file: dataset.path=/tmp/out.", show_default=False),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a value of the job file: dataset.path=/tmp/out.", show_default=False
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error came from.")]
@@ -62,7 +64,9 @@ def _print_version(wanted: bool) -> None:
         from featuremill.core.record import package_versions
 
         versions = package_versions()
-        others = ", ".join(f"{name} {versions[name]}" for name in ("python", "apache-beam", "pyarrow") if name in versions)
+        others = ", ".join(
+            f"{name} {versions[name]}" for name in ("python", "apache-beam", "pyarrow") if name in versions
+        )
         print(f"featuremill {versions.get('featuremill', 'of a source tree')} ({others})")
         raise typer.Exit
 
@@ -78,9 +82,14 @@ def root(
 
 
 @app.command()
-def plan(job: JobFile, sets: Overrides = None, as_json: AsJson = False, run_id: Annotated[
-    str | None, typer.Option("--run-id", help="The name that the run would have.", show_default=False)
-] = None) -> None:
+def plan(
+    job: JobFile,
+    sets: Overrides = None,
+    as_json: AsJson = False,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", help="The name that the run would have.", show_default=False)
+    ] = None,
+) -> None:
     """Show what a job would do; run nothing.
 
     The columns with their types, the passes over the data, and where the results would go.
@@ -188,7 +197,7 @@ class _Placed:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         from featuremill.artifacts.errors import RequestError
         from featuremill.core.loading import JobFileError, place_of
 
@@ -253,10 +262,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes once more at its end, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except SystemExit as stop:
+        # typer's way to end when the reader of our output went away.
+        return PIPE_CLOSED if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
         return INTERRUPTED
-    except Exception as error:  # the last resort of a program: nothing may reach the user as a traceback unasked
+    except Exception as error:  # noqa: BLE001 -- the last resort: no traceback unasked
         return _report(error, words)
 
 

@@ -20,10 +20,11 @@ __all__ = ["artifacts_app"]
 artifacts_app = typer.Typer(
     help="Look at transform artifacts, and manage them.",
     no_args_is_help=True,
-
 )
 
-Root = Annotated[str, typer.Argument(metavar="ROOT", help="The folder or bucket URL that artifacts are in.", show_default=False)]
+Root = Annotated[
+    str, typer.Argument(metavar="ROOT", help="The folder or bucket URL that artifacts are in.", show_default=False)
+]
 Reference = Annotated[
     str, typer.Argument(metavar="REF", help="ROOT/NAME@ALIAS, ROOT/NAME@VERSION, or ROOT/NAME.", show_default=False)
 ]
@@ -103,22 +104,32 @@ def verify(reference: Reference, as_json: AsJson = False) -> None:
     files, rows = count_text(found.files, "file"), count_text(found.rows, "sample row")
     _answer(
         as_json,
-        {"artifact": name, "location": artifact.location, "ok": True, "files": found.files, "rows": found.rows},
-        lambda: [Line(f"{name} is whole: {files} unchanged, {rows} give what they gave.", "good")],
+        {
+            "artifact": name, "location": artifact.location, "ok": True, "files": found.files, "rows": found.rows,
+            "note": found.note,
+        },
+        lambda: [Line(f"{name} is whole: {files} unchanged, {found.note or f'{rows} give what they gave.'}", "good")],
     )
 
 
 @artifacts_app.command()
 def alias(
     artifact: Annotated[str, typer.Argument(metavar="ROOT/NAME", help="The artifact.", show_default=False)],
-    name: Annotated[str | None, typer.Argument(metavar="ALIAS", help="Without it: list the aliases.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="ALIAS", help="Without it: list the aliases.", show_default=False)
+    ] = None,
     version: Annotated[
         str | None,
-        typer.Argument(metavar="VERSION", help="A version, or another alias. Without it: show the alias's history.", show_default=False),
+        typer.Argument(
+            metavar="VERSION",
+            help="A version, or another alias. Without it: show the alias's history.",
+            show_default=False,
+        ),
     ] = None,
     why: Annotated[str, typer.Option("--why", help="The reason, for the history.", show_default=False)] = "",
     expected: Annotated[
-        str | None, typer.Option("--expected", metavar="VERSION", help="Move only if it stands for this now.", show_default=False)
+        str | None,
+        typer.Option("--expected", metavar="VERSION", help="Move only if it stands for this now.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -167,9 +178,7 @@ def collect_(
     from featuremill.jobs.render_artifacts import collected_blocks
 
     names = [name] if name is not None else [a.name for a in list_artifacts(root)]
-    found = {
-        n: collect(root, n, keep_last=keep, grace=timedelta(hours=older_than), dry_run=not yes) for n in names
-    }
+    found = {n: collect(root, n, keep_last=keep, grace=timedelta(hours=older_than), dry_run=not yes) for n in names}
 
     def blocks() -> list[Block]:
         if not found:

@@ -140,8 +140,8 @@ def read_flights(data: Path) -> pa.Table:
     plain = ["year", "month", "day", "time_hour", "carrier", "flight", "tailnum", "origin", "dest", "sched_dep_time"]
     plain += ["dep_time", "dep_delay", "sched_arr_time", "arr_time", "arr_delay", "air_time", "distance"]
     with zipfile.ZipFile(data / "flights.csv.zip") as archive, archive.open("flights.csv") as stream:
-        types = {name: int32 for name in plain}
-        types |= {name: string for name in ("carrier", "tailnum", "origin", "dest")} | {"time_hour": time}
+        types = dict.fromkeys(plain, int32)
+        types |= dict.fromkeys(("carrier", "tailnum", "origin", "dest"), string) | {"time_hour": time}
         flights = read_csv(stream, types)
     if flights.num_rows != FLIGHTS_ROWS:
         raise JobError(
@@ -154,7 +154,7 @@ def read_flights(data: Path) -> pa.Table:
         {"tailnum": string, "year": int32, "type": string, "manufacturer": string, "seats": int32},
     )
     weather = read_csv(
-        data / "weather.csv", {"origin": string, "time_hour": time} | {name: float64 for name in _WEATHER_COLUMNS}
+        data / "weather.csv", {"origin": string, "time_hour": time} | dict.fromkeys(_WEATHER_COLUMNS, float64)
     )
     airports = read_csv(data / "airports.csv", {"faa": string, "name": string, "lat": float64, "lon": float64})
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +22,29 @@ from typing import Any
 
 import pyarrow as pa
 
-from featuremill.artifacts.errors import FeaturemillError, JobError, MissingColumnError, RequestError, suggest
-from featuremill.core.jobfile import PrepareJob, StockTransform
-from featuremill.core.parquet_source import ParquetSource
+from featuremill.artifacts.errors import (
+    AliasMoved,
+    FeaturemillError,
+    JobError,
+    MissingArtifactError,
+    MissingColumnError,
+    RequestError,
+    suggest,
+)
+from featuremill.artifacts.store import is_url
+from featuremill.core.jobfile import PrepareJob
 from featuremill.core.parquet_sink import stored_schema
+from featuremill.core.parquet_source import ParquetSource
 from featuremill.core.progress import Progress, ProgressReader
 from featuremill.core.record import RowAccount, RunRecord, package_versions
 from featuremill.transforms.arrays import value_type
+from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.pipeline import Pipeline
 from featuremill.transforms.plan import Scan
+from featuremill.transforms.rejects import apply_or_reject
 from featuremill.transforms.splitting import split_sql
+from featuremill.transforms.stock_stages import check_fits_on_a_split, check_installed, passes
 
 __all__ = ["PreparePlan", "plan", "run"]
 
@@ -129,11 +143,10 @@ class _Prepared:
             fragment_rows=spec.fragment_rows, batch_rows=spec.batch_rows,
         )
         self.fragments = self.source.fragments()
-        stock = [s for s in job.transforms if isinstance(s, StockTransform)]
-        if stock:
-            raise RequestError(f"{stock[0].type}: stock transforms are not supported yet.")
         self.transforms: list[Transform] = list(job.transforms)
+        check_installed(self.transforms)
         self.pipeline = Pipeline(self.transforms, self.source.schema)
+        self.scans = passes(self.transforms)
         made = {name for t in self.transforms for name in t.output_names}
         self.stored = stored_schema(self.pipeline.output_schema, made)
         self._check_split()
@@ -147,6 +160,7 @@ class _Prepared:
                 known = suggest(column, self.source.schema.names)
                 raise MissingColumnError(f"split.by: there is no column {column!r}. {known}", column=column)
         if self.job.split:
+            check_fits_on_a_split(self.transforms)
             # Refuses key types whose text is not the same everywhere.
             self.sql: str | None = split_sql(self.job.split.by, self.job.split.shares)
             from featuremill.core.job_fragment import Split
@@ -164,10 +178,10 @@ class _Prepared:
         job, pipeline = self.job, self.pipeline
         made_by: dict[str, str | None] = dict.fromkeys(pipeline.output_schema.names)
         for transform in self.transforms:
-            made_by.update(dict.fromkeys(transform.output_names, type(transform).__name__))
+            made_by.update(dict.fromkeys(transform.output_names, transform.type_name))
         return PreparePlan(
             job=job, run=self.name, source=self.described, fragments=len(self.fragments),
-            input_schema=pipeline.input_schema, output_schema=pipeline.output_schema, scans=pipeline.plan.scans,
+            input_schema=pipeline.input_schema, output_schema=pipeline.output_schema, scans=self.scans,
             made_by=made_by, split_sql=self.sql, dataset=str(Path(job.dataset.path) / self.name),
             artifact=f"{job.artifact.root}/{job.artifact_name}", warnings=(),
         )
@@ -177,6 +191,8 @@ class _Prepared:
 
         began, started = time.monotonic(), datetime.now(UTC)
         staging = Staging(self.job.dataset.path, self.name)
+        self._check_artifact_root()
+        alias = self._alias() if self.job.artifact.alias else None
         staging.open()
         self.stages: dict[str, float] = {}
         facts = {
@@ -187,7 +203,7 @@ class _Prepared:
         try:
             with self._following(staging, progress):
                 self._run_pipeline(staging, beam_options)
-            record = self._commit(staging, facts, began)
+            record = self._commit(staging, facts, began, alias)
         except BaseException as error:
             self._leave_failure(staging, facts, began, error)
             raise
@@ -198,7 +214,7 @@ class _Prepared:
         if progress is None:
             yield
             return
-        scans, total = len(self.pipeline.plan.scans), len(self.fragments)
+        scans, total = len(self.scans), len(self.fragments)
         stages = {f"scan {i + 1}": total for i in range(scans)} | {"write": total}
         with ProgressReader(staging.progress, stages, progress):
             yield
@@ -222,7 +238,7 @@ class _Prepared:
                 | "Fragments" >> beam.Create(fragments, reshuffle=True)
                 | "MLTransform" >> MLTransform(
                     write_artifact_location=str(staging.artifact.absolute()),
-                    transforms=[Transforms(self.transforms, shards=shards)],
+                    transforms=[Transforms(self.transforms, shards=shards, schema=schema)],
                 )
                 | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression)
             )
@@ -238,19 +254,19 @@ class _Prepared:
         finally:
             self.stages[stage] = round(time.monotonic() - began, 3)
 
-    def _commit(self, staging: Any, facts: dict[str, Any], began: float) -> RunRecord:
+    def _commit(self, staging: Any, facts: dict[str, Any], began: float, alias: str | None) -> RunRecord:
         from featuremill.core.dataset import REJECTED, commit, publish_run
 
         results = staging.load_results()
         rows = self._account(results)
         if rows.aside > self.job.max_bad_rows:
             raise _TooManyBadRows(
-                f"{rows.aside:,} rows could not be processed, and max_bad_rows is {self.job.max_bad_rows:,}. The rows and "
-                f"the reasons are in {staging.final / REJECTED}.",
+                f"{rows.aside:,} rows could not be processed, and max_bad_rows is {self.job.max_bad_rows:,}. The rows "
+                f"and the reasons are in {staging.final / REJECTED}.",
                 rows=rows,
             )
         with self._timed("artifact"):
-            artifact, states, warnings = self._publish_artifact(staging, rows)
+            artifact, states, warnings = self._publish_artifact(staging, rows, self._fitted(results))
         with self._timed("dataset"):
             manifest = commit(staging, results, self.stored, {
                 "run": self.name, "job": self.job.name, "artifact": artifact, "source": facts["source"],
@@ -266,9 +282,16 @@ class _Prepared:
             ),
             vocabularies=_vocabularies(self.pipeline, states), warnings=tuple(warnings),
         )
+        # The run's folder comes last, so that a job that is killed between the two can be run again under its name.
+        moved: AliasMoved | None = None
+        try:
+            if self.job.artifact.alias:
+                self._move_alias(alias, artifact["version"])
+        except AliasMoved as error:
+            moved = error
         publish_run(staging, record.to_json())
-        if self.job.artifact.alias:
-            self._move_alias(artifact["version"])
+        if moved is not None:
+            raise moved
         return record
 
     def _account(self, results: Sequence[Any]) -> RowAccount:
@@ -281,7 +304,8 @@ class _Prepared:
         lost = [
             r.fragment for r in results if r.read != r.written + r.aside or r.promised not in (None, r.read)
         ]
-        if lost or not rows.balanced or {r.fragment for r in results} != {f.key for f in self.fragments}:
+        everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
+        if lost or not rows.balanced or not everyone:
             raise JobError(
                 f"Rows are missing: {rows.source:,} in the source, {rows.filtered:,} filtered out, {rows.written:,} "
                 f"written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
@@ -289,8 +313,19 @@ class _Prepared:
             )
         return rows
 
+    def _fitted(self, results: Sequence[Any]) -> int:
+        """How many of the rows written are those that the statistics were computed on."""
+        from featuremill.core.dataset import UNSPLIT
+
+        names = [self.split.fitted] if self.split else [UNSPLIT]
+        used: int = sum(s.rows for r in results for s in r.shards if s.split in names)
+        if not used:
+            what = f"The split {names[0]!r}, which statistics are computed on," if self.split else "The job"
+            raise JobError(f"{what} has no rows. Check the source, its filter and the shares of the split.")
+        return used
+
     def _publish_artifact(
-        self, staging: Any, rows: RowAccount
+        self, staging: Any, rows: RowAccount, fitted: int
     ) -> tuple[dict[str, Any], Mapping[str, pa.Table], Sequence[str]]:
         """Complete the fitted artifact with what the job knows, and publish it."""
         from featuremill.artifacts.build import read_state, write_fitted
@@ -305,8 +340,8 @@ class _Prepared:
         states = {key: read_state(store, path) for key, path in paths.items()}
         warnings = [w for i, t in enumerate(self.transforms) for w in t.warnings(self._own(i, states))]
         manifest = write_fitted(
-            store, self.pipeline, paths, name=job.artifact_name, golden=self._golden_rows(),
-            rows={"seen": rows.source, "used": rows.written, "set_aside": rows.aside},
+            store, self.pipeline, paths, name=job.artifact_name, golden=self._golden_rows(str(folder)),
+            rows={"seen": rows.source, "used": fitted, "set_aside": rows.aside},
             provenance={
                 "job": job.name, "job_digest": job_digest(job), "run": self.name, "source": dict(self.described),
                 "fitted_on": job.split.fitted if job.split else "all rows",
@@ -325,23 +360,64 @@ class _Prepared:
     def _own(self, transform: int, states: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         return {s.slot: states[s.key] for s in self.pipeline.slots() if s.transform == transform}
 
-    def _golden_rows(self) -> pa.RecordBatch:
-        """The first few rows of the source, to be kept with what becomes of them."""
-        for fragment in self.fragments:
-            for batch in fragment.batches(None):
-                if batch.num_rows:
-                    return batch.slice(0, GOLDEN_ROWS)
-        return pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)
+    def _golden_rows(self, folder: str) -> pa.RecordBatch:
+        """The first few rows of the source that can be processed, to be kept with what becomes of them."""
+        if any(t.beam_only for t in self.transforms):
+            return pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)
+        found = [pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)]
+        for batch in (batch for fragment in self.fragments for batch in fragment.batches(None)):
+            kept, _, _ = apply_or_reject(bound_pipeline(folder).apply, batch.slice(0, 2 * GOLDEN_ROWS))
+            found.append(kept)
+            if sum(part.num_rows for part in found) >= GOLDEN_ROWS:
+                break
+        return pa.concat_batches(found).slice(0, GOLDEN_ROWS)
 
-    def _move_alias(self, version: str) -> None:
+    def _alias(self) -> str | None:
+        """The version that the job's alias stands for now."""
+        from featuremill.artifacts.aliases import list_aliases
+
+        try:
+            found = list_aliases(self.job.artifact.root, self.job.artifact_name).get(self.job.artifact.alias or "")
+        except MissingArtifactError:
+            return None
+        return found.version if found else None
+
+    def _move_alias(self, before: str | None, version: str) -> None:
+        """Let the alias stand for the new version, unless somebody moved it while the job was running."""
         from featuremill.artifacts.aliases import move
 
-        assert self.job.artifact.alias is not None
-        move(self.job.artifact.root, self.job.artifact_name, self.job.artifact.alias, version, why=f"run {self.name}")
+        job, now = self.job, self._alias()
+        if now == version:
+            return
+        name = job.artifact.alias or ""
+        if now != before:
+            raise AliasMoved(
+                f"{job.artifact_name}@{name} was moved to {now} while the job was running, and was left there. The run "
+                f"itself is complete: its artifact is {version}. Look at both, then move the alias.",
+                artifact=job.artifact_name, alias=name, version=version,
+            )
+        move(job.artifact.root, job.artifact_name, name, version, why=f"run {self.name}", expected=before)
+
+    def _check_artifact_root(self) -> None:
+        """Refuse a folder that cannot be written to before the work rather than after it."""
+        root = self.job.artifact.root
+        if is_url(root):
+            return
+        place = Path(root).expanduser().absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        try:
+            os.rmdir(tempfile.mkdtemp(prefix=".featuremill-", dir=place))
+        except OSError as error:
+            raise RequestError(
+                f"The artifact folder {root} cannot be written to: {error.strerror or error}. Choose another "
+                "artifact root or mend its permissions.",
+                path=root,
+            ) from error
 
     def _leave_failure(self, staging: Any, facts: Mapping[str, Any], began: float, error: BaseException) -> None:
         """What a failed run leaves: the rows set aside, and a record that says that it failed."""
-        from featuremill.core.dataset import leave_dead_letters
+        from featuremill.core.dataset import REJECTED, leave_dead_letters
 
         rows = getattr(error, "rows", None) if isinstance(error, _TooManyBadRows) else None
         if not staging.path.exists():
@@ -349,8 +425,11 @@ class _Prepared:
         record = RunRecord(
             **facts, status="failed", seconds=round(time.monotonic() - began, 3), stages=self.stages, rows=rows,
             error=str(error) or type(error).__name__,
+            dead_letters=str(staging.final / REJECTED) if rows is not None else None,
         )
-        leave_dead_letters(staging, record.to_json(), keep=rows is not None)
+        # Where not even that can be written, the first error is the one to tell.
+        with contextlib.suppress(FeaturemillError, OSError):
+            leave_dead_letters(staging, record.to_json(), keep=rows is not None)
 
 
 class _TooManyBadRows(JobError):
@@ -365,7 +444,8 @@ def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[d
         if table.column_names[:2] == ["token", "count"]:
             top = table.slice(0, TOP_TOKENS).to_pylist()
             found.append({
-                "column": slot.slot, "size": table.num_rows, "made_by": type(pipeline.transforms[slot.transform]).__name__,
+                "column": slot.slot, "size": table.num_rows,
+                "made_by": type(pipeline.transforms[slot.transform]).__name__,
                 "top": [[row["token"], row["count"]] for row in top],
             })
     return tuple(sorted(found, key=lambda v: (-v["size"], v["column"]))[:LARGEST_VOCABULARIES])

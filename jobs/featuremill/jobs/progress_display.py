@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from featuremill.jobs.render import clean, count_text, seconds_text
 
@@ -23,10 +23,12 @@ LINE_INTERVAL = 5.0
 class Display(Protocol):
     """Shows each :class:`~featuremill.core.progress.Progress` it is called with; a context manager."""
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         """Begin."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Finish what is shown."""
 
     def __call__(self, progress: Progress) -> None:
@@ -40,7 +42,8 @@ def progress_line(progress: Progress) -> str:
     >>> progress_line(Progress("scan 1", done=2, total=8, rows=1000, seconds=4.0))
     'scan 1: 2 of 8 fragments, 1,000 rows, 250 rows/s, 12 s left'
     """
-    text = f"{clean(progress.stage)}: {progress.done:,} of {count_text(progress.total, 'fragment')}, {count_text(progress.rows, 'row')}"
+    fragments, rows = count_text(progress.total, "fragment"), count_text(progress.rows, "row")
+    text = f"{clean(progress.stage)}: {progress.done:,} of {fragments}, {rows}"
     if progress.rows and progress.seconds > 0:
         text += f", {progress.rows_per_second:,.0f} rows/s"
     if progress.seconds_left:
@@ -59,10 +62,12 @@ class _Lines:
         self._said: Progress | None = None
         self._when = clock()
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._lock:
             if self._last is not None and self._last.done:
                 self._say(self._last)
@@ -97,11 +102,13 @@ class _Bar:
         )
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def __call__(self, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """What people read on the terminal: plans, summaries of runs, artifacts.
 
-Everything here is a function from plain data to blocks (headings, lines, tables), and one function that prints blocks: with
-colours and folded to the window on a terminal, as plain aligned text otherwise. Text that is piped is never cut.
+Everything here is a function from plain data to blocks (headings, lines, tables), and one function that prints blocks:
+with colours and folded to the window on a terminal, as plain aligned text otherwise. Text that is piped is never cut.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = ["Block", "Heading", "Line", "Table", "plan_blocks", "record_blocks", 
 INDENT = "  "
 BYTE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 MINUTE, HOUR = 60, 3600
+LARGEST_VOCABULARIES = 5
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Characters that would move the cursor, break a line or turn the direction of the text."""
@@ -60,10 +61,10 @@ MOODS = {"good": "green", "bad": "bold red", "warning": "yellow", "": ""}
 
 
 def clean(text: Any) -> str:
-    """A text without characters that would disturb a terminal; those are written as escapes.
+    r"""A text without characters that would disturb a terminal; those are written as escapes.
 
-    >>> clean("two\\nlines")
-    'two\\\\nlines'
+    >>> clean("two\nlines")
+    'two\\nlines'
     """
     return CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode(), str(text))
 
@@ -190,10 +191,13 @@ def show(blocks: Iterable[Block], file: TextIO) -> None:
         if isinstance(block, Heading):
             console.print(Text(("\n" if i else "") + clean(block.text), style="bold"))
         elif isinstance(block, Line):
+            # Left to the terminal to wrap, so that a command can be copied.
             for part in block.text.splitlines():
-                console.print(Padding(Text(clean(part), style=MOODS[block.mood]), (0, 0, 0, len(INDENT))))
+                console.print(Text(INDENT + clean(part), style=MOODS[block.mood]), soft_wrap=True)
         else:
-            table = RichTable(box=None, show_header=bool(block.header), pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+            table = RichTable(
+                box=None, show_header=bool(block.header), pad_edge=False, header_style="dim", padding=(0, 2, 0, 0)
+            )
             for column in range(len(block.header) or len(block.rows[0]) if block.rows or block.header else 0):
                 title = block.header[column] if block.header else ""
                 table.add_column(title, justify="right" if column in block.right else "left", overflow="fold")
@@ -226,7 +230,10 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
     readers = _readers(plan)
     blocks += [
         Heading(f"Columns in ({len(plan.input_schema)})"),
-        Table([[f.name, str(f.type), ", ".join(readers.get(f.name, ()))] for f in plan.input_schema], ("name", "type", "read by")),
+        Table(
+            [[f.name, str(f.type), ", ".join(readers.get(f.name, ()))] for f in plan.input_schema],
+            ("name", "type", "read by"),
+        ),
         Heading(f"Columns out ({len(plan.output_schema)})"),
         Table(
             [[f.name, str(f.type), plan.made_by.get(f.name) or "the source"] for f in plan.output_schema],
@@ -257,7 +264,11 @@ def _source_lines(source: Mapping[str, Any], fragments: int | None = None) -> li
     lines: list[Block] = [Line(str(p)) for p in ([paths] if isinstance(paths, str) else list(paths)[:3])]
     if not isinstance(paths, str) and len(paths) > 3:
         lines.append(Line(f"… and {len(paths) - 3:,} more"))
-    facts = [count_text(source[key], noun) for key, noun in (("files", "file"), ("rows", "row")) if isinstance(source.get(key), int)]
+    facts = [
+        count_text(source[key], noun)
+        for key, noun in (("files", "file"), ("rows", "row"))
+        if isinstance(source.get(key), int)
+    ]
     facts += [bytes_text(source["bytes"])] if isinstance(source.get("bytes"), int) else []
     facts += [] if fragments is None else [count_text(fragments, "fragment")]
     return [*lines, Line(", ".join(facts))]
@@ -270,8 +281,8 @@ def _readers(plan: PreparePlan) -> dict[str, list[str]]:
     for step in plan.job.transforms:
         for column in getattr(step, "columns", ()):
             names = readers.setdefault(column, [])
-            if column not in written and type(step).__name__ not in names:
-                names.append(type(step).__name__)
+            if column not in written and step.type_name not in names:
+                names.append(step.type_name)
         written.update(getattr(step, "output_names", ()))
     return readers
 
@@ -287,7 +298,9 @@ def record_blocks(record: RunRecord) -> list[Block]:
     if record.error:
         blocks.append(Line(record.error, "bad"))
     if record.rows is not None:
-        blocks.append(Line(rows_text(record.rows), "good" if record.rows.balanced and not record.rows.aside else "warning"))
+        blocks.append(
+            Line(rows_text(record.rows), "good" if record.rows.balanced and not record.rows.aside else "warning")
+        )
     if stages:
         blocks.append(Line(stages))
     if record.splits:
@@ -301,7 +314,9 @@ def record_blocks(record: RunRecord) -> list[Block]:
         table = Table([[str(f["name"]), str(f["type"]), str(f["made_by"])] for f in made], ("name", "type", "made by"))
         blocks += [Heading(title), *([table] if made else [])]
     if record.vocabularies:
-        rows = [[str(v["column"]), f"{v['size']:,}", _top(v["top"])] for v in record.vocabularies[:5]]
+        # Two transforms may have a vocabulary of the same column in common.
+        found = dict.fromkeys((str(v["column"]), f"{v['size']:,}", _top(v["top"])) for v in record.vocabularies)
+        rows = [list(row) for row in found][:LARGEST_VOCABULARIES]
         blocks += [Heading("Largest vocabularies"), Table(rows, ("column", "tokens", "most frequent"), frozenset({1}))]
     return [*blocks, *_warning_blocks(record.warnings), *_places(record), *_next(record)]
 

@@ -51,10 +51,14 @@ def numbers_text(values: Sequence[Any]) -> str:
 def parameters_text(config: Mapping[str, Any]) -> str:
     """A transform's parameters other than its columns."""
     return ", ".join(
-        f"{key}={numbers_text(v) if isinstance(v, list) and len(v) > MAX_NUMBERS else json.dumps(v, ensure_ascii=False)}"
-        for key, v in config.items()
+        f"{key}={numbers_text(value) if _is_long(value) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in config.items()
         if key != "columns"
     )
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > MAX_NUMBERS
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
@@ -74,14 +78,20 @@ def list_blocks(root: str, artifacts: Sequence[ArtifactSummary]) -> list[Block]:
         header = ["version", "created (UTC)", "rows used", "aliases", "problem"]
         if not any(row[-1] for row in rows):
             header, rows = header[:-1], [row[:-1] for row in rows]
-        blocks += [Heading(f"{artifact.name} ({count_text(len(rows), 'version')})"), Table(rows, header, frozenset({2}))]
+        blocks += [
+            Heading(f"{artifact.name} ({count_text(len(rows), 'version')})"),
+            Table(rows, header, frozenset({2})),
+        ]
     return blocks
 
 
 def history_blocks(reference: str, entries: Sequence[AliasEntry]) -> list[Block]:
     """What an alias stood for, newest first."""
     rows = [[str(e.number), e.version, f"{e.when:%Y-%m-%d %H:%M:%S}", e.why] for e in reversed(entries)]
-    return [Heading(f"{reference} stands for {entries[-1].version}"), Table(rows, ("entry", "version", "when (UTC)", "why"))]
+    return [
+        Heading(f"{reference} stands for {entries[-1].version}"),
+        Table(rows, ("entry", "version", "when (UTC)", "why")),
+    ]
 
 
 def aliases_blocks(name: str, aliases: Mapping[str, AliasEntry]) -> list[Block]:
@@ -97,8 +107,12 @@ def collected_blocks(found: Mapping[str, Collected]) -> list[Block]:
     blocks: list[Block] = []
     for name, c in found.items():
         word = "would go" if c.dry_run else "removed"
-        rows = [[v, word] for v in c.removed] + [[v, f"{word} (left by a run that did not finish)"] for v in c.leftovers]
-        rows += [[v, "kept"] for v in c.kept if v not in c.damaged] + [[v, "damaged: kept, look at it"] for v in c.damaged]
+        rows = [[v, word] for v in c.removed] + [
+            [v, f"{word} (left by a run that did not finish)"] for v in c.leftovers
+        ]
+        rows += [[v, "kept"] for v in c.kept if v not in c.damaged] + [
+            [v, "damaged: kept, look at it"] for v in c.damaged
+        ]
         blocks += [Heading(f"{name}: {len(c.removed) + len(c.leftovers):,} {word}"), Table(rows)]
     return blocks
 
@@ -127,11 +141,12 @@ def artifact_blocks(artifact: Artifact, aliases: Iterable[str] = ()) -> list[Blo
         [str(i), t["type"], ", ".join(map(str, t["config"].get("columns", ()))), parameters_text(t["config"])]
         for i, t in enumerate(manifest.transforms)
     ]
+    size = sum(f.bytes for f in manifest.files.values())
     blocks: list[Block] = [
         Heading(f"{artifact.name}@{artifact.version}" + (f" ({names})" if names else "")),
         Line(artifact.location),
         Line(", ".join(f"{n:,} rows {what.replace('_', ' ')}" for what, n in manifest.rows.items())),
-        Line(f"{count_text(len(manifest.files) + 1, 'file')}, {bytes_text(sum(f.bytes for f in manifest.files.values()))}"),
+        Line(f"{count_text(len(manifest.files) + 1, 'file')}, {bytes_text(size)}"),
         Heading(f"Transforms ({len(steps)})"),
         Table(steps, ("", "type", "columns", "parameters")),
     ]
@@ -157,13 +172,17 @@ def _facts(value: Mapping[str, Any], above: str = "") -> list[list[str]]:
         if isinstance(item, Mapping):
             rows += _facts(item, f"{above}{key}.")
         elif item is not None:
-            text = ", ".join(map(str, item[:3])) + (f", … ({len(item):,})" if len(item) > 3 else "") if isinstance(item, list) else item
+            text = (
+                ", ".join(map(str, item[:3])) + (f", … ({len(item):,})" if len(item) > 3 else "")
+                if isinstance(item, list)
+                else item
+            )
             rows.append([above + key, number_text(text)])
     return rows
 
 
 def statistics(artifact: Artifact) -> list[dict[str, Any]]:
-    """What is known of each column: ``{column, made_for, kind, text, …}`` with the numbers, in the order of the transforms.
+    """What is known of each column, in the order of the transforms: ``{column, made_for, kind, text, …}``.
 
     Means and ranges, the sizes of vocabularies with their most frequent tokens, the boundaries of buckets.
     """
@@ -178,7 +197,9 @@ def statistics(artifact: Artifact) -> list[dict[str, Any]]:
 def _describe(state: pa.Table, config: Mapping[str, Any]) -> dict[str, Any]:
     names = set(state.column_names)
     if {"token", "count"} <= names:
-        top = [[row["token"], row["count"]] for row in state.select(["token", "count"]).slice(0, TOP_TOKENS).to_pylist()]
+        top = [
+            [row["token"], row["count"]] for row in state.select(["token", "count"]).slice(0, TOP_TOKENS).to_pylist()
+        ]
         listed = ", ".join(f"{token_text(token)} {count:,}" for token, count in top)
         text = count_text(state.num_rows, "token") + (f": {listed}" if listed else "")
         return {"kind": "vocabulary", "size": state.num_rows, "top": top, "text": text}
@@ -188,7 +209,11 @@ def _describe(state: pa.Table, config: Mapping[str, Any]) -> dict[str, Any]:
     if state.num_rows <= MAX_NUMBERS and not any(_nested(f.type) for f in state.schema):
         rows = [{k: v for k, v in row.items() if v is not None} for row in state.to_pylist()]
         return {"kind": "numbers", "positions": rows, "text": _positions(rows)}
-    return {"kind": "table", "size": state.num_rows, "text": f"{count_text(state.num_rows, 'row')} of {', '.join(state.column_names)}"}
+    return {
+        "kind": "table",
+        "size": state.num_rows,
+        "text": f"{count_text(state.num_rows, 'row')} of {', '.join(state.column_names)}",
+    }
 
 
 def _nested(type_: pa.DataType) -> bool:
@@ -210,7 +235,11 @@ def _histogram(state: pa.Table, position: int, config: Mapping[str, Any]) -> dic
 
 def _positions(rows: Sequence[Mapping[str, Any]]) -> str:
     texts = [
-        ", ".join(f"{k} {numbers_text(v) if isinstance(v, list) else number_text(v)}" for k, v in row.items() if v or k not in ODDITIES)
+        ", ".join(
+            f"{k} {numbers_text(v) if isinstance(v, list) else number_text(v)}"
+            for k, v in row.items()
+            if v or k not in ODDITIES
+        )
         for row in rows[:MAX_POSITIONS]
     ]
     more = f"; … {len(rows):,} positions" if len(rows) > MAX_POSITIONS else ""

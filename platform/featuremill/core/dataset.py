@@ -1,8 +1,8 @@
 """Datasets: transformed rows in shards by split, and the manifest that makes them one.
 
 Workers write each fragment's rows into files of their own, named by fragment and attempt, in a hidden folder beside the
-place where the run will be. The launcher takes the files that successful attempts reported, gives them their final names,
-writes the manifest, and moves the whole folder into place in one step: a run is there complete, or not at all.
+place where the run will be. The launcher takes the files that successful attempts reported, gives them their final
+names, writes the manifest, and moves the whole folder into place in one step: a run is there complete, or not at all.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.schemas import schema_to_json
 from featuremill.core.job_fragment import JobFragment, Split
+from featuremill.core.jobfile import NAME
 from featuremill.core.parquet_sink import ShardFile
 from featuremill.transforms.fragments import TransformedBatch, TransformedFragment
+from featuremill.transforms.widened import origin
 
 __all__ = ["FragmentResult", "Shard", "Staging", "WriteShards", "commit", "leave_dead_letters", "publish_run"]
 
@@ -81,8 +82,10 @@ class Staging:
     """
 
     def __init__(self, dataset: str, run: str) -> None:
-        self.final = Path(dataset) / run
-        self.path = Path(dataset) / f".{run}.staging"
+        self.run = run
+        # Absolute, since workers may stand elsewhere.
+        self.final = Path(dataset).absolute() / run
+        self.path = self.final.parent / f".{run}.staging"
 
     @property
     def artifact(self) -> Path:
@@ -112,6 +115,11 @@ class Staging:
         RequestError
             When the run's folder is already there, or the dataset's folder cannot be written to.
         """
+        if not NAME.fullmatch(self.run):
+            raise RequestError(
+                f"The run id got {self.run!r}, expected letters, digits, '.', '_' and '-', first a letter or digit.",
+                run=self.run,
+            )
         if (self.final / MANIFEST).exists() or (self.final.exists() and not (self.final / RECORD).exists()):
             raise RequestError(
                 f"The output {self.final} already holds a run. Choose another --run-id or dataset path, or remove it.",
@@ -181,16 +189,16 @@ class _WriteFragment(beam.DoFn):  # type: ignore[misc]
         read = 0
         try:
             for item in fragment.transformed():
-                read += item.source.num_rows + item.rejected.num_rows
                 for name, batch in _by_split(item, self.split):
                     files.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
                 if item.rejects:
-                    files.write(REJECTED, _dead_letters(item, fragment.key))
+                    files.write(REJECTED, _dead_letters(item, fragment.key, read))
+                read += item.source.num_rows + item.rejected.num_rows
             shards = files.close()
         except BaseException:
             files.discard()
             raise
-        job: JobFragment = fragment.fragment  # type: ignore[assignment]  # a job's fragments are JobFragments
+        job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
         result = FragmentResult(fragment.key, read, job.source.rows, shards)
         self.written.inc(result.written)
         self.aside.inc(result.aside)
@@ -207,8 +215,11 @@ def _by_split(item: TransformedBatch, split: Split | None) -> Iterator[tuple[str
         yield name, item.result.filter(pa.array(codes == position))
 
 
-def _dead_letters(item: TransformedBatch, fragment: str) -> pa.RecordBatch:
-    """The rows set aside as they were read, and why: columns `_reason`, `_transform`, `_column`, `_fragment`, `_row`."""
+def _dead_letters(item: TransformedBatch, fragment: str, before: int) -> pa.RecordBatch:
+    """The rows set aside as they were read, and why: columns `_reason`, `_transform`, `_column`, `_fragment`, `_row`.
+
+    `_row` is the row's position among those that its fragment gives; `before` of them came in earlier batches.
+    """
     rejected = item.rejected
     arrays = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in rejected.columns]
     extra = {
@@ -216,7 +227,7 @@ def _dead_letters(item: TransformedBatch, fragment: str) -> pa.RecordBatch:
         "_transform": pa.array([r.transform for r in item.rejects], pa.string()),
         "_column": pa.array([r.column for r in item.rejects], pa.string()),
         "_fragment": pa.array([fragment] * len(item.rejects), pa.string()),
-        "_row": pa.array([r.row for r in item.rejects], pa.int64()),
+        "_row": pa.array([before + r.row for r in item.rejects], pa.int64()),
     }
     return pa.RecordBatch.from_arrays([*arrays, *extra.values()], [*rejected.schema.names, *extra])
 
@@ -282,7 +293,8 @@ def commit(
             if not os.path.exists(shard.path):
                 raise JobError(f"The shard {shard.path} that a worker wrote has gone.", path=shard.path)
             os.rename(shard.path, ready / name)
-            files.append({"path": name, "split": split, "rows": shard.rows, "bytes": shard.bytes, "sha256": shard.sha256})
+            facts_of = {"rows": shard.rows, "bytes": shard.bytes, "sha256": shard.sha256}
+            files.append({"path": name, "split": split, **facts_of})
     manifest = {
         "format_version": 1,
         **facts,
@@ -310,13 +322,16 @@ def publish_run(staging: Staging, record: str) -> None:
 
 def leave_dead_letters(staging: Staging, record: str, *, keep: bool) -> None:
     """After a failed run: its record, and the rows set aside when `keep`. No manifest: it is no dataset."""
-    ready = staging.path / "run"
-    if ready.exists():
-        shutil.rmtree(ready)
-    ready.mkdir()
-    if keep:
-        shards = [s for r in staging.load_results() for s in r.shards if s.split == REJECTED]
-        (ready / REJECTED).mkdir()
-        for number, shard in enumerate(shards):
-            os.rename(shard.path, ready / REJECTED / f"part-{number:05d}-of-{len(shards):05d}.parquet")
-    publish_run(staging, record)
+    try:
+        ready = staging.path / "run"
+        if ready.exists():
+            shutil.rmtree(ready)
+        ready.mkdir()
+        if keep:
+            shards = [s for r in staging.load_results() for s in r.shards if s.split == REJECTED]
+            (ready / REJECTED).mkdir()
+            for number, shard in enumerate(shards):
+                os.rename(shard.path, ready / REJECTED / f"part-{number:05d}-of-{len(shards):05d}.parquet")
+        publish_run(staging, record)
+    finally:
+        staging.close()

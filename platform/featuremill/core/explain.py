@@ -63,7 +63,7 @@ def explain(model: Any, content: Mapping[str, Any], errors: Sequence[Any]) -> li
             known = _keys_at(model, parents)
             misspelled.update((*parents, k) for k in known if f"Did you mean {k!r}?" == suggest(str(key), known))
     for error in errors:
-        where, tag = _untag(content, error["loc"], error["type"])
+        where, tag = _untag(content, error["loc"])
         if tag is not None:
             unions.setdefault(where[:tag], []).append((where, error))
         elif error["type"] != "missing" or where not in misspelled:
@@ -71,7 +71,7 @@ def explain(model: Any, content: Mapping[str, Any], errors: Sequence[Any]) -> li
     return found + [_one_of_union(model, content, where, options) for where, options in unions.items()]
 
 
-def _untag(content: Any, loc: Sequence[Any], kind: str) -> tuple[tuple[Any, ...], int | None]:
+def _untag(content: Any, loc: Sequence[Any]) -> tuple[tuple[Any, ...], int | None]:
     """The place without pydantic's union tags, and where in it a tag stood: such a part is no key of the content."""
     where: list[Any] = []
     tag = None
@@ -109,7 +109,9 @@ def _problem(model: Any, content: Any, where: tuple[Any, ...], error: Any) -> Pr
         return Problem(where, f"the key {where[-1]!r} is missing.")
     if kind == "value_error":
         message = error["msg"].removeprefix("Value error, ")
-        return Problem(_deepest(content, where, context.get("error")), message if message[-1:] in ".?" else f"{message}.")
+        return Problem(
+            _deepest(content, where, context.get("error")), message if message[-1:] in ".?" else f"{message}."
+        )
     if kind == "literal_error":
         choices = [choice.strip("'") for choice in str(context["expected"]).replace(" or ", ", ").split(", ")]
         hint = f" {suggest(value, choices)}" if isinstance(value, str) and "Did" in suggest(value, choices) else ""
@@ -139,7 +141,9 @@ def _hint(kind: str, value: Any) -> str:
         return " Put it in quotes."
     if kind == "list_type" and isinstance(value, str):
         return f" Write [{value}]."
-    if kind in ("int_type", "int_from_float", "float_type", "greater_than", "greater_than_equal") and isinstance(value, (str, float)):
+    if kind in ("int_type", "int_from_float", "float_type", "greater_than", "greater_than_equal") and isinstance(
+        value, (str, float)
+    ):
         try:
             number = float(value)
         except ValueError:

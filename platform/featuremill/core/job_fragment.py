@@ -64,15 +64,24 @@ class JobFragment:
     ) -> Iterator[pa.RecordBatch]:
         """The rows of the split that statistics are computed on."""
         wanted = list(columns)
-        keys = list(self.split.by) if self.split else []
         rows = 0
-        for batch in self.source.batches(list(dict.fromkeys([*wanted, *keys])), dictionary=dictionary):
+        for batch in self.source.batches(list(dict.fromkeys([*wanted, *self.training_keys])), dictionary=dictionary):
             rows += batch.num_rows
-            if self.split is not None:
-                fitted = self.split.names.index(self.split.fitted)
-                batch = batch.filter(pa.array(self.split.codes(batch) == fitted))
-            yield batch.select(wanted)
+            mask = self.training_mask(batch)
+            yield (batch if mask is None else batch.filter(pa.array(mask))).select(wanted)
         self.note(f"scan {scan + 1}", rows)
+
+    @property
+    def training_keys(self) -> list[str]:
+        """The columns that :meth:`training_mask` reads."""
+        return list(self.split.by) if self.split else []
+
+    def training_mask(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
+        """For each row whether it is in the split that statistics are computed on; None: there is no split."""
+        if self.split is None:
+            return None
+        mask: npt.NDArray[np.bool_] = self.split.codes(batch) == self.split.names.index(self.split.fitted)
+        return mask
 
     def note(self, stage: str, rows: int) -> None:
         """Tell the launcher that this fragment is done with a stage."""

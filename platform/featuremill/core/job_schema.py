@@ -1,7 +1,7 @@
 """The JSON Schema of job files, for editors: they complete keys, parameters and values, and show what each one means.
 
-What a transform takes is read off its class: the fields, their types and defaults, and the descriptions in its docstring.
-So a transform that is added is known to editors too.
+What a transform takes is read off its class: the fields, their types and defaults, and the descriptions in its
+docstring. So a transform that is added is known to editors too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,19 @@ STOCK: dict[str, Any] = {
             "pattern": r"^apache_beam\.ml\.transforms\.",
             "description": "The class, by its full path below apache_beam.ml.transforms.",
         },
-        "config": {"type": "object", "description": "Its keyword arguments."},
+        "config": {
+            "type": "object",
+            "required": ["columns"],
+            "properties": {
+                "columns": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "outputs": {
+                    "type": "object",
+                    "additionalProperties": {"type": "string"},
+                    "description": "The columns that it makes and their types, where they are not known: list<float32>.",
+                },
+            },
+            "description": "Its keyword arguments. A secret is a reference, env:NAME.",
+        },
     },
 }
 
@@ -100,7 +112,10 @@ def transform_schema(kind: type[Transform]) -> dict[str, Any]:
         "required": ["type", "config"],
         "additionalProperties": False,
         "properties": {
-            "type": {"const": kind.__name__, "description": (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")},
+            "type": {
+                "const": kind.__name__,
+                "description": (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "),
+            },
             "config": {"type": "object", "required": required, "additionalProperties": False, "properties": properties},
         },
     }

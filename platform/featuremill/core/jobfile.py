@@ -39,13 +39,14 @@ class _Strict(BaseModel):
 class StockTransform(_Strict):
     """One of Beam's own MLTransform providers, standing between featuremill's transforms.
 
-    It runs row by row, as in Beam, and an artifact that has one can be read by Beam's MLTransform only.
+    It runs row by row, as in Beam, and an artifact that has one can be read by Beam's MLTransform only. In a job it
+    becomes a :class:`~featuremill.transforms.stock.Stock`.
     """
 
     type: str
     """The class, by its full path below ``apache_beam.ml.transforms``."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Its keyword arguments."""
+    """Its keyword arguments; and `outputs`, the types of the columns that it makes, where they are not known."""
 
     @field_validator("type")
     @classmethod
@@ -55,19 +56,21 @@ class StockTransform(_Strict):
         return value
 
 
-def _to_step(value: Any) -> Transform | StockTransform:
-    if isinstance(value, (Transform, StockTransform)):
+def _to_step(value: Any) -> Transform:
+    if isinstance(value, Transform):
         return value
+    if isinstance(value, StockTransform):
+        value = value.model_dump()
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        raise ValueError('expected {type: NAME, config: {columns: [...], ...}}')
+        raise ValueError('expected {type: NAME, config: {columns: [...], ...}}')  # noqa: TRY004 -- pydantic gathers ValueErrors with their place
     unknown = sorted(set(value) - {"type", "config"})
     if unknown:
         raise ValueError(f"a transform has the keys type and config, got {unknown[0]!r}; parameters go below config")
     name, config = value["type"], value.get("config") or {}
     if not isinstance(config, dict):
-        raise ValueError(f"config must be a mapping of parameters, got {config!r}")
+        raise ValueError(f"config must be a mapping of parameters, got {config!r}")  # noqa: TRY004 -- the same
     if "." in name:
-        return StockTransform(type=name, config=config)
+        StockTransform(type=name, config=config)
     try:
         return build_transform(name, config)
     except RequestError as error:
@@ -75,8 +78,8 @@ def _to_step(value: Any) -> Transform | StockTransform:
         raise ValueError(str(error)) from error
 
 
-def _step_to_json(step: Transform | StockTransform) -> dict[str, Any]:
-    return step.model_dump() if isinstance(step, StockTransform) else to_config([step])[0]
+def _step_to_json(step: Transform) -> dict[str, Any]:
+    return to_config([step])[0]
 
 
 def _step_json_schema(_schema: Any, _handler: Any) -> dict[str, Any]:

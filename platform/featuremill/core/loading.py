@@ -20,7 +20,7 @@ KINDS: Mapping[str, type[Job]] = {"prepare": PrepareJob}
 """The kinds of jobs, and the model of each."""
 
 YAML_HINTS = {
-    "mapping values are not allowed": "Is the line indented like its neighbours? A text that has ': ' in it needs quotes.",
+    "mapping values are not allowed": "Is the line indented like the others? A text with ': ' in it needs quotes.",
     "'\\t'": "Indent with spaces, never with tabs.",
     "found another document": "A job file is one document; remove the line ---.",
     "could not find expected ':'": "Is there a line without a colon?",
@@ -83,27 +83,42 @@ def job_from_mapping(content: Mapping[str, Any]) -> Job:
 
 
 def place_of(path: str | Path, overrides: Sequence[str], facts: Mapping[str, Any]) -> str | None:
-    """Where a job file names what an error is about, from the error's `facts` (transform, column); None: nowhere.
+    """Where a job file says what an error is about, from the error's `facts`; None: nowhere in particular.
 
-    For errors that only the data can tell: a column that is not in the source, or of a type that a transform cannot take.
+    For errors that only the data can tell: a column that is not in the source or of a type that a transform cannot
+    take, a source that is not there, a filter that does not fit.
     """
-    wanted, column = facts.get("transform"), facts.get("column")
-    if not isinstance(wanted, str):
-        return None
     path = Path(path)
     try:
         text = _read(path)
         content, places = yaml.safe_load(text), _Places(str(path), yaml.compose(text, Loader=yaml.SafeLoader))
         for override in overrides:
             content = _override(content, override, places)
-        steps = [(i, step["type"], step.get("config") or {}) for i, step in enumerate(content["transforms"])]
+        where = _where(content, facts)
     except (JobFileError, yaml.YAMLError, KeyError, TypeError):
         return None
-    for i, kind, config in steps:
-        columns = config.get("columns") or []
-        if kind == wanted and (column is None or column in columns):
-            where = ["transforms", i, "config", "columns"] if column in columns else ["transforms", i]
-            return places([*where, columns.index(column)] if column in columns else where)
+    return places(where) if where else None
+
+
+def _where(content: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any] | None:
+    """The keys that lead to what an error's facts are about."""
+    kind, column, parameter = facts.get("transform"), facts.get("column"), facts.get("parameter")
+    source = content["source"]["parquet"]
+    if isinstance(kind, str):
+        for i, step in enumerate(content["transforms"]):
+            columns = (step.get("config") or {}).get("columns") or []
+            if step["type"] == kind and column in columns:
+                return ["transforms", i, "config", "columns", columns.index(column)]
+            if step["type"] == kind and column is None:
+                return ["transforms", i]
+        return None
+    if parameter in source:
+        return ["source", "parquet", parameter]
+    keys = (content.get("split") or {}).get("by") or []
+    if column in keys:
+        return ["split", "by", keys.index(column)]
+    if "path" in facts and (facts["path"] == source["path"] or facts["path"] in source["path"]):
+        return ["source", "parquet", "path"]
     return None
 
 
@@ -136,7 +151,9 @@ def _read(path: Path) -> str:
     except IsADirectoryError:
         raise JobFileError(f"{path}: this is a folder, expected a job file.", path=str(path)) from None
     except UnicodeDecodeError as error:
-        raise JobFileError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start}).", path=str(path)) from error
+        raise JobFileError(
+            f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start}).", path=str(path)
+        ) from error
     except OSError as error:
         raise JobFileError(f"{path}: cannot be read: {error.strerror}.", path=str(path)) from error
 
@@ -255,5 +272,11 @@ def _replace(target: Any, parts: list[str], at: int, value: Any, wrong: Callable
 
 
 def _a_kind_of(value: Any) -> str:
-    kinds: list[tuple[type, str]] = [(bool, "true or false"), (str, "a text"), (int, "a number"), (float, "a number"), (list, "a list")]
+    kinds: list[tuple[type, str]] = [
+        (bool, "true or false"),
+        (str, "a text"),
+        (int, "a number"),
+        (float, "a number"),
+        (list, "a list"),
+    ]
     return next((words for kind, words in kinds if isinstance(value, kind)), "a single value")

@@ -243,7 +243,7 @@ class ParquetFragment:
         except (OSError, pa.ArrowException) as cause:
             raise JobError(
                 f"{self.path}: the file is damaged in row groups {self.row_groups[0]} to {self.row_groups[-1]}, after "
-                f"{done} rows ({cause}). Write or copy it again.",
+                f"{done} rows ({' '.join(str(cause).split())}). Write or copy it again.",
                 path=self.path,
                 fragment=self.key,
             ) from cause

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from featuremill.transforms.arrays import is_list, value_type
+from featuremill.transforms.arrays import is_list, is_text, value_type
 
 __all__ = ["ShardFile", "stored_schema"]
 
@@ -101,9 +101,8 @@ def stored_schema(schema: pa.Schema, made: Collection[str]) -> pa.Schema:
     """
     fields = []
     for f in schema:
-        if pt.is_fixed_size_list(f.type) and f.nullable and f.name in made:
-            f = f.with_type(pa.list_(f.type.value_type))
-        fields.append(f)
+        unsafe = pt.is_fixed_size_list(f.type) and f.nullable and f.name in made
+        fields.append(f.with_type(pa.list_(f.type.value_type)) if unsafe else f)
     return pa.schema(fields)
 
 
@@ -123,10 +122,7 @@ def _leaves(path: str, type_: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def _wants_dictionary(type_: pa.DataType) -> bool:
-    return (
-        pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_)
-        or pt.is_binary(type_) or pt.is_large_binary(type_) or pt.is_binary_view(type_) or pt.is_fixed_size_binary(type_)
-    )
+    return is_text(type_) and not is_list(type_)
 
 
 def _is_stored_as_integer(type_: pa.DataType) -> bool:

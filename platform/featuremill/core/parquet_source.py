@@ -118,8 +118,8 @@ def _same_columns(
     for name in first.names:
         if name in relevant and name not in schema.names:
             raise RequestError(
-                f"{path}: column {name!r} is missing, but {first_path} has it. {suggest(name, schema.names)} All files of "
-                f"a source need the same columns.",
+                f"{path}: column {name!r} is missing, but {first_path} has it. {suggest(name, schema.names)} All files "
+                f"of a source need the same columns.",
                 path=path,
                 column=name,
             )
@@ -426,8 +426,8 @@ class ParquetSource:
         both = sorted(set(stored.names) & set(partition.names))
         if both:
             raise RequestError(
-                f"{file.path}: the column {both[0]!r} is in the file and in the folder names, and they could differ. Read "
-                f"with hive=False to take the file's.",
+                f"{file.path}: the column {both[0]!r} is in the file and in the folder names, and they could differ. "
+                f"Read with hive=False to take the file's.",
                 path=file.path,
                 column=both[0],
             )

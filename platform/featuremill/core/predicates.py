@@ -513,13 +513,14 @@ class _Binder:
 
     def mismatch(self, column: Column, literal: Literal) -> NoReturn:
         kind = family(self.type_of(column))
-        shown = {
+        writers: dict[str, Callable[[Any], str]] = {
             "number": number_text,
             "text": lambda v: f"'{v}'",
             "bool": lambda v: str(v).lower(),
             "date": lambda v: f"DATE '{v}'",
             "timestamp": lambda v: f"TIMESTAMP '{v}'",
-        }[literal.kind](literal.value)
+        }
+        shown = writers[literal.kind](literal.value)
         advice = {
             "text": "Write a text in 'quotes'.",
             "bytes": "Write a text in 'quotes'.",

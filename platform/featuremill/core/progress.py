@@ -1,7 +1,7 @@
 """How far a run is: workers note each fragment they finish in a small file, and the launcher reads it.
 
-A file works for threads and for processes of one machine alike. On a runner whose workers are elsewhere there is no such
-file, and the runner's own pages tell.
+A file works for threads and for processes of one machine alike. On a runner whose workers are elsewhere there is no
+such file, and the runner's own pages tell.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 __all__ = ["Progress", "ProgressReader", "note"]
 
@@ -84,7 +85,7 @@ class ProgressReader:
         self._seen: dict[str, dict[str, int]] = {stage: {} for stage in stages}
         self._began: dict[str, float] = {}
 
-    def __enter__(self) -> ProgressReader:
+    def __enter__(self) -> Self:
         first = next(iter(self._stages), None)
         if first is not None:
             self._began[first] = time.monotonic()

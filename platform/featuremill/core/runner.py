@@ -7,12 +7,12 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from itertools import dropwhile, takewhile
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from featuremill.artifacts import errors
 from featuremill.artifacts.errors import FeaturemillError, JobError, RequestError
 from featuremill.core.jobfile import RunnerSpec
 
@@ -21,7 +21,11 @@ __all__ = ["pipeline_options", "run_pipeline"]
 # The direct runner of Beam's Python SDK that needs no other program; `DirectRunner` may hand over to one that does.
 DIRECT = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
-_RAISED = re.compile(r"^(?:RuntimeError: )?(featuremill\.[\w.]+|\w+(?:\.\w+)*(?:Error|Exception|Rows)): (.*)$", re.MULTILINE)
+NEVER_MS = 10**9
+"""Milliseconds, eleven days."""
+
+_TRACEBACK = "Traceback (most recent call last):\n"
+_NAMED = re.compile(r"(?:RuntimeError: )?([A-Za-z_][\w.]*)(?:: (.*))?", re.DOTALL)
 _WHERE = re.compile(r"\s*\[while running '[^']*'\]\s*")
 
 
@@ -72,12 +76,16 @@ def run_pipeline(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]
     try:
         for logger in quiet:
             logger.setLevel(logging.CRITICAL)
-        pipeline = beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(runner=_threaded_runner(options), options=options)
         build(pipeline)
         result = pipeline.run()
         state = result.wait_until_finish()
-    except FeaturemillError:
-        raise
+    except FeaturemillError as error:
+        # Within one process the worker's own error arrives, with Beam's remark about the step in its text.
+        plain = _WHERE.sub("", str(error))
+        if plain == str(error):
+            raise
+        raise type(error)(plain, **(error.facts or getattr(error.__context__, "facts", {}))) from error
     except Exception as error:  # what a runner raises is its own affair; it is told in full by the chained error
         raise _from_runner(error) from error
     finally:
@@ -88,20 +96,50 @@ def run_pipeline(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]
     return result
 
 
+def _threaded_runner(options: PipelineOptions) -> Any:
+    """The direct runner with threads as workers; None: whatever the options say.
+
+    Beam 2.77 gives its worker threads a clock that empties their output buffers every second, even while an element is
+    half written: the reader then sees garbage ("Invalid PaneInfoEncoding"), or allocates until memory is gone. Buffers
+    are emptied by size as well, so a clock that never strikes loses nothing. The runner sets its own clock when the
+    running mode is multi_threading, hence the detour: an environment of ours, and a mode that leaves it alone.
+    """
+    direct = options.view_as(DirectOptions)
+    if options.view_as(StandardOptions).runner != DIRECT or direct.direct_running_mode != "multi_threading":
+        return None
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
+
+    direct.direct_running_mode = "in_memory"
+    return FnApiRunner(
+        default_environment=EmbeddedPythonGrpcEnvironment(
+            data_buffer_time_limit_ms=NEVER_MS, capabilities=python_sdk_capabilities()
+        )
+    )
+
+
 def _from_runner(error: Exception) -> FeaturemillError:
     """What the worker raised, rebuilt from the text of the runner's exception where it was one of ours."""
-    text = str(error)
-    found = _RAISED.findall(_WHERE.sub("", text))
-    ours = [(name, message) for name, message in found if name.startswith("featuremill.")]
+    text = str(error).strip()
+    raised = [_raised(block) for block in text.split(_TRACEBACK)[1:]] or [_raised(text)]
+    found = [match for match in map(_NAMED.fullmatch, raised) if match]
+    ours = [match for match in found if match[1].startswith("featuremill.")]
     if ours:
-        name, message = ours[-1]
-        module, _, kind = name.rpartition(".")
+        module, _, kind = ours[-1][1].rpartition(".")
+        message = ours[-1][2] or kind
         try:
             cls = getattr(importlib.import_module(module), kind)
         except (ImportError, AttributeError):
-            cls = errors.JobError
+            cls = JobError
         return cls(message) if issubclass(cls, FeaturemillError) else JobError(message)
-    if found:
-        name, message = found[-1]
-        return JobError(f"{name}: {message}")
-    return JobError(f"{type(error).__name__}: {text.strip().splitlines()[-1] if text.strip() else 'no message'}")
+    if found and text.count(_TRACEBACK):
+        return JobError(f"{found[-1][1]}: {found[-1][2] or 'no message'}")
+    last = _WHERE.sub("", text).splitlines()[-1:]
+    return JobError(f"{type(error).__name__}: {last[0] if last else 'no message'}")
+
+
+def _raised(block: str) -> str:
+    """The exception that a traceback ends with, as ``name: message``, without its frames and what comes after it."""
+    lines = list(dropwhile(lambda line: line.startswith(" ") or not line, block.splitlines()))
+    message = takewhile(lambda line: line.strip() and not line.startswith("\tat "), lines)
+    return _WHERE.sub("", "\n".join(message)).strip()

@@ -113,11 +113,10 @@ def map_leaves(array: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.
         # `.values` ignores the offset of a slice, `.flatten()` drops null lists: slice by hand to keep every slot.
         inner = map_leaves(array.values.slice(array.offset * size, len(array) * size), function)
         return pa.FixedSizeListArray.from_arrays(inner, size, mask=_null_mask(array))
-    if pt.is_list_view(type_) or pt.is_large_list_view(type_):
-        array = array.cast(pa.large_list(type_.value_type) if pt.is_large_list_view(type_) else pa.list_(type_.value_type))
+    # Not by a cast from views to plain lists: that of Arrow 25 leaves out the last offset where there are nulls.
     inner = map_leaves(array.flatten(), function)
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    large = pt.is_large_list(array.type)
+    large = pt.is_large_list(type_) or pt.is_large_list_view(type_)
     offsets = np.zeros(len(array) + 1, dtype=np.int64 if large else np.int32)
     np.cumsum(lengths, out=offsets[1:])
     kind = pa.LargeListArray if large else pa.ListArray

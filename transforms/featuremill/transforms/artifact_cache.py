@@ -11,9 +11,10 @@ from hashlib import sha256
 from threading import Lock
 from typing import Any
 
-from featuremill.artifacts.reader import load
+from featuremill.artifacts.reader import Artifact, load
 from featuremill.artifacts.store import open_store
-from featuremill.transforms.pipeline import BoundPipeline
+from featuremill.transforms.pipeline import BoundPipeline, Pipeline
+from featuremill.transforms.stock_stages import substituted, widened_schema
 
 __all__ = ["bound_pipeline", "once_per_process"]
 
@@ -40,6 +41,9 @@ def once_per_process(key: Hashable, build: Callable[[], Any]) -> Any:
 def bound_pipeline(folder: str) -> BoundPipeline:
     """The pipeline of the artifact in a folder, with its states.
 
+    Where the artifact has steps that only Beam applies, it is the pipeline for rows that have what these made in added
+    columns.
+
     Raises
     ------
     ArtifactError
@@ -47,4 +51,13 @@ def bound_pipeline(folder: str) -> BoundPipeline:
     """
     # The manifest's digest is part of the key: a folder may be written again, in tests and notebooks above all.
     manifest = open_store(folder).get("manifest.json")
-    return once_per_process((folder, sha256(manifest).hexdigest()), lambda: load(folder).bound)
+    bound: BoundPipeline = once_per_process((folder, sha256(manifest).hexdigest()), lambda: _bind(load(folder)))
+    return bound
+
+
+def _bind(artifact: Artifact) -> BoundPipeline:
+    if not any(t.beam_only for t in artifact.transforms):
+        bound: BoundPipeline = artifact.bound
+        return bound
+    schema = widened_schema(artifact.transforms, artifact.input_schema)
+    return Pipeline(substituted(artifact.transforms), schema).bind(artifact.states)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import apache_beam as beam
 import jsonpickle
+import pyarrow as pa
 from apache_beam.ml.transforms.base import ArtifactMode, MLTransform, MLTransformProvider, ProcessHandler
 
 from featuremill.artifacts.errors import RequestError
@@ -45,16 +46,23 @@ class Transforms(Provider):
         In order.
     shards
         Into how many pieces vocabularies are cut while they are combined; no result depends on it.
+    schema
+        The schema of the rows; needed where steps of Beam's own (:class:`~featuremill.transforms.stock.Stock`) are among
+        the transforms, since Beam has to know the types while the pipeline is built.
     """
 
-    def __init__(self, transforms: Sequence[Transform], *, shards: int = 1) -> None:
+    def __init__(
+        self, transforms: Sequence[Transform], *, shards: int = 1, schema: pa.Schema | None = None
+    ) -> None:
         self.transforms = tuple(transforms)
         self.shards = shards
+        self.schema = schema
 
     def get_ptransform_for_processing(self, **kwargs: Any) -> Handler:
         """A handler, which takes the transforms when MLTransform appends this provider to it."""
         handler = super().get_ptransform_for_processing(**kwargs)
         handler.shards = self.shards
+        handler.schema = self.schema
         return handler
 
 
@@ -85,10 +93,25 @@ class Handler(ProcessHandler):  # type: ignore[misc]
         shards: int = 1,
     ) -> None:
         super().__init__()
-        self.artifact_location = artifact_location
+        # While it is produced the location is what MLTransform was given: relative to where the launcher stands.
+        produce = artifact_mode == ArtifactMode.PRODUCE and "://" not in artifact_location
+        self.artifact_location = os.path.abspath(artifact_location) if produce else artifact_location
         self.artifact_mode = artifact_mode
         self.transforms = list(transforms)
         self.shards = shards
+        self.schema: pa.Schema | None = None
+
+    def default_label(self) -> str:
+        """A name of its own for each handler of an MLTransform, between two of which stock transforms may stand."""
+        folder = os.path.basename(self.artifact_location)
+        return "Handler" if folder in ("", os.curdir) else f"Handler_{folder}"
+
+    def with_exception_handling(self, **_: Any) -> NoReturn:
+        """Refused: MLTransform would leave out, without a word, a handler that does not have this method."""
+        raise RequestError(
+            "featuremill's transforms do not work with MLTransform.with_exception_handling. Run them in a prepare job, "
+            "which sets bad rows aside (max_bad_rows), or remove the call."
+        )
 
     def append_transform(self, transform: Transform | Transforms) -> None:
         """Take one more transform (or provider of several), to be applied after those that are there."""
@@ -116,10 +139,29 @@ class Handler(ProcessHandler):  # type: ignore[misc]
                     "MLTransform computes statistics over all rows, and this PCollection is windowed. Put "
                     "beam.WindowInto(beam.transforms.window.GlobalWindows()) before it."
                 )
-            location = fragments | "Fit" >> FitArtifact(self.transforms, folder, shards=self.shards)
+            location, fragments = self._fit(fragments, folder)
         else:
             location = elements.pipeline | "Artifact" >> beam.Create([folder])
+            if any(t.beam_only for t in self.transforms):
+                from featuremill.transforms.stock_steps import ApplyStock
+
+                fragments = fragments | "Stock" >> ApplyStock(self.transforms, folder)
         return fragments | "Apply" >> FromFragments(location, elements.element_type)
+
+    def _fit(self, fragments: beam.PCollection[Any], folder: str) -> tuple[Any, Any]:
+        if not any(t.beam_only for t in self.transforms):
+            return fragments | "Fit" >> FitArtifact(self.transforms, folder, shards=self.shards), fragments
+        from featuremill.transforms.stock_steps import FitWithStock
+
+        if self.schema is None:
+            raise RequestError(
+                "Steps of Beam's own between featuremill's transforms need the schema of the rows: "
+                "Transforms([...], schema=...). Or give them to MLTransform themselves, beside featuremill's."
+            )
+        result: tuple[Any, Any] = fragments | "Fit" >> FitWithStock(
+            self.transforms, folder, self.schema, shards=self.shards
+        )
+        return result
 
     def _folder(self, elements: beam.PCollection[Any]) -> str:
         if os.path.isabs(self.artifact_location) or "://" in self.artifact_location:
@@ -127,13 +169,14 @@ class Handler(ProcessHandler):  # type: ignore[misc]
         # Read back from attributes.json: relative to the folder that the enclosing MLTransform reads.
         for applied in reversed(elements.pipeline.transforms_stack):
             if isinstance(applied.transform, MLTransform):
-                return os.path.join(os.path.abspath(applied.transform._parent_artifact_location), self.artifact_location)
+                parent = applied.transform._parent_artifact_location
+                return os.path.join(parent if "://" in parent else os.path.abspath(parent), self.artifact_location)
         return os.path.abspath(self.artifact_location)
 
 
 def attributes(transforms: Sequence[Transform]) -> bytes:
     """The content of ``attributes.json``, with which MLTransform reads a published artifact from its own folder."""
-    content: str = jsonpickle.encode([Handler(os.curdir, transforms=transforms)])
+    content: str = jsonpickle.encode([Handler(os.curdir, ArtifactMode.CONSUME, transforms)])
     return content.encode()
 
 

@@ -1,7 +1,7 @@
 """Bucketing: numbers become the index of the bucket they fall in, or their place among the buckets.
 
-Bucket ``i`` holds ``boundaries[i-1] <= x < boundaries[i]``; values below the first boundary are in bucket 0, values from the
-last boundary on, and NaN, in bucket ``len(boundaries)``. Boundaries are given, or are quantiles of the data.
+Bucket ``i`` holds ``boundaries[i-1] <= x < boundaries[i]``; values below the first boundary are in bucket 0, values
+from the last boundary on, and NaN, in bucket ``len(boundaries)``. Boundaries are given, or are quantiles of the data.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def bucket_indices(values: Float64, boundaries: Float64) -> Int64:
 
 
 def interpolate(values: Float64, boundaries: Float64) -> Float64:
-    """The place of each value among the buckets, from 0 at the first boundary to 1 at the last; NaN is in the middle, 0.5.
+    """The place of each value among the buckets, from 0 at the first boundary to 1 at the last; NaN is at 0.5.
 
     Between two boundaries it grows evenly, and every bucket takes up the same share. With one boundary, values below it
     are 0 and the others 1. Shape (n,).
@@ -115,8 +115,9 @@ class Bucketize(_Buckets):
 
     The boundaries are the values at positions ``floor(i * n / num_buckets)`` of the sorted data. They are read from a
     histogram, which is exact for up to 65,536 distinct values; above that a boundary may be off by a share of the data,
-    usually about 0.0001. A value so frequent that it fills buckets leaves some of them empty. Fitting skips nulls and NaN;
-    infinite values count. Applying keeps nulls, and puts NaN into the last bucket. Without any data there is one bucket, 0.
+    usually about 0.0001. A value so frequent that it fills buckets leaves some of them empty. Fitting skips nulls and
+    NaN; infinite values count. Applying keeps nulls, and puts NaN into the last bucket. Without any data there is one
+    bucket, 0.
 
     Parameters
     ----------
@@ -125,7 +126,8 @@ class Bucketize(_Buckets):
     num_buckets
         How many buckets, at least 1.
     epsilon
-        By what share of the data a boundary may be off, above 0. By default 0.01, or ``1 / num_buckets`` if that is less.
+        By what share of the data a boundary may be off, above 0. By default 0.01, or ``1 / num_buckets`` if that is
+        less.
     elementwise
         For fixed-size lists: boundaries for each position.
     exact
@@ -196,8 +198,8 @@ class Bucketize(_Buckets):
         tolerance = min(1 / self.num_buckets, LARGEST_TOLERANCE) if self.epsilon is None else self.epsilon
         if error > tolerance:
             raise JobError(
-                f"Bucketize({column.name!r}): the values are so spread out that a boundary may be off by {error:.2g} of the "
-                f"data; epsilon allows {tolerance:.2g}. Pass exact=True, or a larger epsilon.",
+                f"Bucketize({column.name!r}): the values are so spread out that a boundary may be off by {error:.2g} "
+                f"of the data; epsilon allows {tolerance:.2g}. Pass exact=True, or a larger epsilon.",
                 transform="Bucketize", column=column.name, error=error,
             )
 
@@ -212,7 +214,7 @@ class _GivenBoundaries(ColumnTransform):
             raise self.wrong("bucket_boundaries", given, "a list of numbers", wrong_type=True)
         boundaries = tuple(self._number(b) for b in given)
         object.__setattr__(self, "bucket_boundaries", boundaries)
-        shown = [int(b) if b == int(b) else b for b in boundaries] if all(map(isfinite, boundaries)) else list(boundaries)
+        shown = [int(b) if isfinite(b) and b == int(b) else b for b in boundaries]
         if not boundaries:
             raise self._wrong("there must be at least one, got [].", "Give one or more numbers.")
         for before, after, text in zip(boundaries, boundaries[1:], shown[1:], strict=False):
@@ -220,7 +222,14 @@ class _GivenBoundaries(ColumnTransform):
                 mend = f"Remove the repeated {text}." if before == after else "Sort them."
                 raise self._wrong(f"must increase, got {shown}.", mend)
 
+    def config(self) -> dict[str, Any]:
+        # JSON has no infinite numbers.
+        written = [b if isfinite(b) else str(b) for b in self.bucket_boundaries]
+        return super().config() | {"bucket_boundaries": written}
+
     def _number(self, value: object) -> float:
+        if value in ("inf", "-inf"):
+            return float(str(value))
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             raise self.wrong("bucket_boundaries", value, "numbers", wrong_type=True)
         if isnan(value):
@@ -247,17 +256,20 @@ class ApplyBuckets(_GivenBoundaries, _Buckets):
     columns
         Numbers of any Arrow type, or lists of them.
     bucket_boundaries
-        Increasing numbers, at least one; any iterable, such as ``range(0, 100, 10)``. Infinities are allowed.
+        Increasing numbers, at least one; any iterable, such as ``range(0, 100, 10)``. Infinities are allowed, also as
+        "inf" and "-inf".
 
     Examples
     --------
     >>> op = ApplyBuckets(columns=["x"], bucket_boundaries=[2, 5, 10])
-    >>> op.apply(pa.record_batch({"x": [4, 1, None, 10]}), op.prepare({}, pa.schema({"x": pa.int64()})))[0].to_pylist()
+    >>> batch = pa.record_batch({"x": [4, 1, None, 10]})
+    >>> op.apply(batch, op.prepare({}, batch.schema))[0].to_pylist()
     [1, 0, None, 3]
     >>> ApplyBuckets(columns=["price"], bucket_boundaries=[0, 10, 10])
     Traceback (most recent call last):
         ...
-    featuremill.artifacts.errors.ParameterError: ApplyBuckets('price'): boundaries must increase, got [0, 10, 10]. Remove the repeated 10.
+    featuremill.artifacts.errors.ParameterError: ApplyBuckets('price'): boundaries must increase, got [0, 10, 10].
+    Remove the repeated 10.
     """
 
     def prepare_column(self, state: State | None, column: pa.Field) -> Float64:
@@ -268,9 +280,9 @@ class ApplyBuckets(_GivenBoundaries, _Buckets):
 class ApplyBucketsWithInterpolation(_GivenBoundaries):
     """The place of each value among given boundaries: float32 from 0 at the first to 1 at the last.
 
-    Every bucket takes up the same share, and within it the place grows evenly with the value. Values outside the boundaries
-    are 0 and 1; with one boundary, values below it are 0 and the others 1. Nulls stay null; NaN becomes 0.5. Needs no pass
-    over the data.
+    Every bucket takes up the same share, and within it the place grows evenly with the value. Values outside the
+    boundaries are 0 and 1; with one boundary, values below it are 0 and the others 1. Nulls stay null; NaN becomes 0.5.
+    Needs no pass over the data.
 
     Parameters
     ----------
@@ -282,18 +294,20 @@ class ApplyBucketsWithInterpolation(_GivenBoundaries):
     Examples
     --------
     >>> op = ApplyBucketsWithInterpolation(columns=["x"], bucket_boundaries=[10, 20])
-    >>> op.apply(pa.record_batch({"x": [15, 20, None, 25]}), op.prepare({}, pa.schema({"x": pa.int64()})))[0].to_pylist()
+    >>> batch = pa.record_batch({"x": [15, 20, None, 25]})
+    >>> op.apply(batch, op.prepare({}, batch.schema))[0].to_pylist()
     [0.5, 1.0, None, 1.0]
     >>> ApplyBucketsWithInterpolation(columns=["x"], bucket_boundaries=[20, 10])
     Traceback (most recent call last):
         ...
-    featuremill.artifacts.errors.ParameterError: ApplyBucketsWithInterpolation('x'): boundaries must increase, got [20, 10]. Sort them.
+    featuremill.artifacts.errors.ParameterError: ApplyBucketsWithInterpolation('x'): boundaries must increase, got [20,
+    10]. Sort them.
     """
 
     def check(self) -> None:
         super().check()
         if not any(map(isfinite, self.bucket_boundaries)):
-            raise self._wrong(f"must have a finite one, got {list(self.bucket_boundaries)}.", "Give one or more finite numbers.")
+            raise self._wrong(f"must have a finite one, got {list(self.bucket_boundaries)}.", "Give finite numbers.")
 
     def output_type(self, column: pa.Field) -> pa.DataType:
         check_numeric_column(self, column)

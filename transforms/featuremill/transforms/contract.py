@@ -5,9 +5,9 @@ A :class:`Transform` is configuration: which columns, which parameters. It says 
 batch at a time (:meth:`Transform.apply`). It holds no data and never changes.
 
 An :class:`Analyzer` is a statistic over all rows. Workers fold batches into :class:`Accumulator` objects; what an
-accumulator leaves is a *partial*, an Arrow table that merges with others in any order and any grouping **to the same
-bytes**; the last merge is finished into a *state*, an Arrow table too. So the result depends on the rows and not on how
-they were cut, and a partial can be stored and reused.
+accumulator leaves is a *partial*, an Arrow table that merges with others in any order and any grouping; the last merge is
+finished into a *state*, an Arrow table too, **of the same bytes whatever the order and grouping were**. So the result
+depends on the rows and not on how they were cut, and a partial can be stored and reused.
 
 Neither Beam, TensorFlow nor torch is imported here, nor in any family of transforms.
 """
@@ -63,11 +63,11 @@ class Analyzer(ABC):
 
     @abstractmethod
     def merge(self, partials: Sequence[pa.Table]) -> pa.Table:
-        """Partials of any batches, merged; associative and commutative to the byte. Never called with none."""
+        """Partials of any batches, merged; associative and commutative but for the order of rows. Never called with none."""
 
     @abstractmethod
     def finish(self, partial: pa.Table) -> State:
-        """The state from the merged partial of all rows."""
+        """The state from the merged partial of all rows; its bytes depend on the rows alone."""
 
     def split(self, partial: pa.Table, shards: int) -> list[pa.Table]:
         """The partial cut by key into at most `shards` pieces that merge apart from one another; by default, one piece.
@@ -97,6 +97,9 @@ class Transform(ABC):
     """
 
     columns: Sequence[str]
+    beam_only: ClassVar[bool] = False
+    """Whether nothing but Beam's MLTransform can apply it."""
+
     output: str | Sequence[str] | None = field(default=None, kw_only=True)
     name: str | None = field(default=None, kw_only=True)
 
@@ -136,20 +139,25 @@ class Transform(ABC):
     def wrong(self, parameter: str, got: Any, expected: str, *, wrong_type: bool = False) -> ParameterError | ParameterTypeError:
         """The error for a bad parameter, to be raised by the caller: names the transform, the value and what to do."""
         kind = ParameterTypeError if wrong_type else ParameterError
-        place = f"{type(self).__name__}({', '.join(repr(c) for c in self.columns)})"
+        place = f"{self.type_name}({', '.join(repr(c) for c in self.columns)})"
         return kind(
             f"{place}: {parameter} got {got!r}, expected {expected}.",
-            transform=type(self).__name__, columns=list(self.columns), parameter=parameter, value=got,
+            transform=self.type_name, columns=list(self.columns), parameter=parameter, value=got,
         )
 
     def wrong_column(self, column: pa.Field, expected: str) -> ColumnTypeError:
         """The error for a column type that the transform cannot take, to be raised by the caller."""
         return ColumnTypeError(
-            f"{type(self).__name__}({column.name!r}): the column is {column.type}, expected {expected}.",
-            transform=type(self).__name__, column=column.name, type=str(column.type),
+            f"{self.type_name}({column.name!r}): the column is {column.type}, expected {expected}.",
+            transform=self.type_name, column=column.name, type=str(column.type),
         )
 
     # --- what the planner asks -------------------------------------------------------------------------------------
+
+    @property
+    def type_name(self) -> str:
+        """The name of the transform's type in job files and artifacts."""
+        return type(self).__name__
 
     @property
     @abstractmethod
@@ -217,8 +225,8 @@ class Transform(ABC):
         index = schema.get_field_index(column)
         if index < 0:
             raise MissingColumnError(
-                f"{type(self).__name__}({column!r}): there is no such column. {suggest(column, schema.names)}",
-                transform=type(self).__name__, column=column,
+                f"{self.type_name}({column!r}): there is no such column. {suggest(column, schema.names)}",
+                transform=self.type_name, column=column,
             )
         return schema.field(index)
 

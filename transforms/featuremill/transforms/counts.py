@@ -98,7 +98,7 @@ def _comparable(values: pa.Array) -> pa.Array:
 
 
 def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables ``token, count`` added up: each token once, in ascending order (texts by their bytes); one chunk.
+    """Tables ``token, count`` added up: each token once, in no particular order; one chunk.
 
     Tables without a type (of columns that were all null) take that of the others.
     """
@@ -110,10 +110,15 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
     if not table.num_rows:
         return schema.empty_table()
     added = table.group_by("token", use_threads=False).aggregate([("count", "sum")])
-    tokens, counts = added.column("token"), added.column("count_sum")
-    order = pc.sort_indices(tokens.cast(pa.uint8()) if pt.is_boolean(tokens.type) else tokens)
-    made = [tokens.take(order), counts.take(order)]
-    return pa.Table.from_arrays([_one_chunk(c) for c in made], schema=schema)
+    return pa.Table.from_arrays([_one_chunk(added.column(c)) for c in ("token", "count_sum")], schema=schema)
+
+
+def by_token(table: pa.Table) -> pa.Table:
+    """A table ``token, count`` in ascending order of the tokens, texts by their bytes."""
+    tokens = table.column("token")
+    if pt.is_null(tokens.type):
+        return table
+    return table.take(pc.sort_indices(tokens.cast(pa.uint8()) if pt.is_boolean(tokens.type) else tokens))
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -209,9 +214,9 @@ class Counts(Analyzer):
     """How often each value of the column occurs.
 
     Lists count by their leaves. Nulls and NaN are not counted; the empty text is, and -0.0 counts as 0.0. Partial and
-    state are tables ``token`` (the column's value type) and ``count`` (int64), ordered by token (texts by their bytes),
-    so that the same rows give the same bytes however they were cut. A column without a single value that has no type
-    gives tokens of type null.
+    state are tables ``token`` (the column's value type) and ``count`` (int64); the state is ordered by token (texts by
+    their bytes), so that the same rows give the same bytes however they were cut. A column without a single value that
+    has no type gives tokens of type null.
 
     Parameters
     ----------
@@ -239,7 +244,7 @@ class Counts(Analyzer):
         return merge_counts(partials)
 
     def finish(self, partial: pa.Table) -> State:
-        return partial
+        return by_token(partial).combine_chunks()
 
     def split(self, partial: pa.Table, shards: int) -> list[pa.Table]:
         return cut_by_hash(partial, shards)

@@ -9,7 +9,7 @@ separator that the values do not hold where that matters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow.types as pt
 
 from featuremill.transforms.arrays import dictionary_parts, is_list, is_text, value_type
 from featuremill.transforms.contract import Analyzer, State, Transform
-from featuremill.transforms.fingerprint import TEXT_KEY_TYPES, as_text, can_be_text
+from featuremill.transforms.fingerprint import TEXT_KEY_TYPES, as_text, can_be_text, fingerprint64_of, text_of
 from featuremill.transforms.hashing import hash_buckets_of
 from featuremill.transforms.per_value import PerValue, without_views
 from featuremill.transforms.vocabulary import Lookup, Vocabulary, check_whole_number
@@ -191,3 +191,22 @@ class FeatureCross(Transform):
         if isinstance(prepared, PerValue):
             return [prepared.arrow(joined, pa.int64())]
         return [prepared.ids(joined)]
+
+    def row_step(self, prepared: Any, schema: pa.Schema) -> Callable[[dict[str, Any]], None] | None:
+        types = [value_type(self.field_of(schema, c).type) for c in self.columns]
+        if any(pt.is_timestamp(t) or _is_bytes(t) for t in types):
+            return None
+        columns, name, separator = self.columns, self.output_names[0], self.separator
+        if isinstance(prepared, PerValue):
+            buckets = self.hash_buckets or 1
+
+            def id_of(text: str) -> int | None:
+                return fingerprint64_of(text) % buckets
+        else:
+            id_of = prepared.id_of()
+
+        def step(row: dict[str, Any]) -> None:
+            values = [row[c] for c in columns]
+            row[name] = None if None in values else id_of(separator.join([str(text_of(v)) for v in values]))
+
+        return step

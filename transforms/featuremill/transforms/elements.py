@@ -22,6 +22,7 @@ from featuremill.artifacts.errors import MissingColumnError, RequestError, sugge
 from featuremill.transforms.arrays import is_list, leaf_type
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.fragments import Fragment, MemoryFragment, TransformedFragment
+from featuremill.transforms.stock_stages import visible
 
 __all__ = ["FromFragments", "ToFragments"]
 
@@ -119,11 +120,13 @@ def _rows_to_batch(rows: list[Any], columns: list[str]) -> pa.RecordBatch:
     dicts = [_as_dict(row) for row in rows]
     arrays = []
     for column in columns:
-        if column not in dicts[0]:
+        # Which rows share a batch is chance, so that each of them has to have the column.
+        lacking = next((row for row in dicts if column not in row), None)
+        if lacking is not None:
             raise MissingColumnError(
-                f"The column {column!r} is missing in the row. {suggest(column, list(dicts[0]))}", column=column
+                f"The column {column!r} is missing in a row. {suggest(column, list(lacking))}", column=column
             )
-        arrays.append(_column(column, [row.get(column) for row in dicts]))
+        arrays.append(_column(column, [row[column] for row in dicts]))
     return pa.RecordBatch.from_arrays(arrays, columns)
 
 
@@ -134,7 +137,7 @@ def _column(name: str, values: list[Any]) -> pa.Array:
         values = [v if is_list_ or v is None else [v] for v, is_list_ in zip(values, lists, strict=True)]
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise RequestError(f"The column {name!r} holds values of different types: {error}.", column=name) from error
 
 
@@ -143,13 +146,14 @@ def _transform(fragment: Fragment, folder: str) -> Iterable[Any]:
     if not isinstance(fragment, MemoryFragment):
         yield TransformedFragment(fragment, folder)
         return
-    result = bound_pipeline(folder).apply(fragment.batch)
+    bound = bound_pipeline(folder)
+    result = visible(bound.apply(fragment.batch))
     if rows is None:
         yield result
     elif rows is _TABLE or tuple(rows[:1]) == _TABLE:
         yield pa.Table.from_batches([result])
     else:
-        written = {n for t in bound_pipeline(folder).pipeline.transforms for n in (*t.columns, *t.output_names)}
+        written = {n for t in bound.pipeline.transforms for n in (*t.columns, *t.output_names)}
         columns = {n: _stock_values(result.column(n)) for n in result.schema.names if n in written}
         for i, row in enumerate(rows):
             yield beam.Row(**{**_as_dict(row), **{n: values[i] for n, values in columns.items()}})

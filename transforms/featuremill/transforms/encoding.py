@@ -222,9 +222,12 @@ remove the repeated 'a'.
         given = list(self.categories or ())
         expected = f"values of the column's type, {type_}"
         kinds = {type(c) for c in given}
-        # Arrow would make 1 of True and '1' of 1.
+        # Arrow would make 1 of True, '1' of 1, and times of numbers.
         alike = (
-            kinds <= {str, bytes} if is_text(type_) else kinds == {bool} if pt.is_boolean(type_) else bool not in kinds
+            kinds <= {str, bytes} if is_text(type_)
+            else kinds == {bool} if pt.is_boolean(type_)
+            else kinds.isdisjoint({bool, int, float}) if pt.is_temporal(type_)
+            else bool not in kinds
         )
         if not alike:
             raise self.wrong("categories", given, expected, wrong_type=True)

@@ -10,24 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.types as pt
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
 
 from featuremill.artifacts.build import read_state, write_fitted, write_state
-from featuremill.artifacts.errors import JobError
+from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.store import open_store
 from featuremill.transforms.artifact_cache import once_per_process
-from featuremill.transforms.arrays import is_list, is_text
+from featuremill.transforms.arrays import is_list, is_text, value_type
 from featuremill.transforms.contract import Analyzer, Transform
 from featuremill.transforms.fragments import Fragment, TrainingFragment
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan, Scan, Slot
 from featuremill.transforms.rejects import apply_or_reject
 
-__all__ = ["FitArtifact"]
+__all__ = ["FitArtifact", "StateFile", "fit_states", "one_schema", "unify_schemas", "write_manifest"]
 
 
 @dataclass(frozen=True)
@@ -59,59 +61,131 @@ class FitArtifact(beam.PTransform):  # type: ignore[misc]
         self.shards = shards
 
     def expand(self, fragments: beam.PCollection[Fragment]) -> beam.PCollection[str]:
-        plan = Plan(self.transforms)
-        schema = AsSingleton(
-            fragments
-            | "Schema" >> beam.Map(lambda fragment: fragment.schema)
-            | "OneSchema" >> beam.CombineGlobally(_unify_schemas)
-        )
-        written: list[beam.PCollection[StateFile]] = []
-        for number, scan in enumerate(plan.scans):
-            known = AsList(tuple(written) | f"Known{number}" >> beam.Flatten(pipeline=fragments.pipeline))
-            states = (
-                fragments
-                | f"Scan{number}" >> beam.ParDo(_Collect(self.transforms, number, self.folder, self.shards), schema, known)
-                | f"Merge{number}" >> beam.CombinePerKey(_Merge(plan))
-                | f"Trim{number}" >> beam.Map(_trim, plan)
-                | f"BySlot{number}" >> beam.GroupByKey()
-                | f"Finish{number}" >> beam.Map(_finish, plan, self.folder)
-            )
-            written.append(states)
-        done = AsList(tuple(written) | "States" >> beam.Flatten(pipeline=fragments.pipeline))
+        schema = one_schema(fragments)
+        states = fit_states(fragments, self.transforms, self.folder, schema, shards=self.shards)
+        done = AsList(states | "States" >> beam.Flatten(pipeline=fragments.pipeline))
         return (
             fragments.pipeline
             | "Folder" >> beam.Create([self.folder])
-            | "Manifest" >> beam.Map(_write_manifest, self.transforms, schema, done)
+            | "Manifest" >> beam.Map(write_manifest, self.transforms, schema, done)
         )
 
 
-def _unify_schemas(schemas: Iterable[pa.Schema | None]) -> pa.Schema | None:
-    """One schema for all fragments; a column that is all null in one takes its type from another."""
-    known = [s for s in schemas if s is not None]
-    if not known:
-        return None
-    return known[0] if all(s.equals(known[0]) for s in known[1:]) else pa.unify_schemas(
-        sorted(known, key=str), promote_options="permissive"
+def one_schema(fragments: beam.PCollection[Fragment]) -> AsSingleton:
+    """The schema of all fragments, as a side input; None when there are none."""
+    return AsSingleton(
+        fragments
+        | "Schema" >> beam.Map(lambda fragment: fragment.schema)
+        | "OneSchema" >> beam.CombineGlobally(_OneSchema())
     )
+
+
+def fit_states(
+    fragments: beam.PCollection[Fragment],
+    transforms: tuple[Transform, ...],
+    folder: str,
+    schema: AsSingleton,
+    *,
+    shards: int = 1,
+    known: Sequence[beam.PCollection[StateFile]] = (),
+    fitted: int = 0,
+    scans_before: int = 0,
+) -> tuple[beam.PCollection[StateFile], ...]:
+    """The states of the transforms from position `fitted` on, those before being `known`; `known` and new together.
+
+    `scans_before` is how many passes of the job come before these, for the notes on its progress.
+    """
+    plan = Plan(transforms, fitted=fitted)
+    token = uuid4().hex
+    written = list(known)
+    for number, scan in enumerate(plan.scans):
+        known_now = AsList(tuple(written) | f"Known{number}" >> beam.Flatten(pipeline=fragments.pipeline))
+        collect = _Collect(transforms, scan, scans_before + number, folder, shards, token)
+        states = (
+            fragments
+            | f"Scan{number}" >> beam.ParDo(collect, schema, known_now)
+            | f"Merge{number}" >> beam.CombinePerKey(_Merge(plan))
+            | f"Trim{number}" >> beam.Map(_trim, plan)
+            | f"BySlot{number}" >> beam.GroupByKey()
+            | f"Finish{number}" >> beam.Map(_finish, plan, folder)
+        )
+        written.append(states)
+    return tuple(written)
+
+
+class _OneSchema(beam.CombineFn):  # type: ignore[misc]
+    """One schema for all fragments, whatever the order they come in; None when there are none."""
+
+    def create_accumulator(self) -> list[pa.Schema]:
+        return []
+
+    def add_input(self, found: list[pa.Schema], schema: pa.Schema) -> list[pa.Schema]:
+        return self.merge_accumulators([found, [schema]])
+
+    def merge_accumulators(self, accumulators: Iterable[list[pa.Schema]]) -> list[pa.Schema]:
+        merged: list[pa.Schema] = []
+        for found in accumulators:
+            merged += [s for s in found if not any(s.equals(known) for known in merged)]
+        return merged
+
+    def extract_output(self, found: list[pa.Schema]) -> pa.Schema | None:
+        return unify_schemas(found) if found else None
+
+
+def unify_schemas(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """One schema for rows that were batched apart: integers where others have floats become floats, nothing but nulls
+    takes the others' type.
+
+    Raises
+    ------
+    RequestError
+        Naming the column whose types do not go together.
+
+    >>> unify_schemas([pa.schema({"x": pa.int64()}), pa.schema({"x": pa.string()})])
+    Traceback (most recent call last):
+    ...
+    featuremill.artifacts.errors.RequestError: The column 'x' is int64 in some rows and string in others.
+    """
+    fields: dict[str, list[pa.Field]] = {}
+    for schema in sorted((s.remove_metadata() for s in schemas), key=str):
+        for field_ in schema:
+            fields.setdefault(field_.name, []).append(field_)
+    return pa.schema([_unify_fields(name, found) for name, found in fields.items()])
+
+
+def _unify_fields(name: str, found: list[pa.Field]) -> pa.Field:
+    if any(f.type != found[0].type for f in found):
+        found = [f.with_type(value_type(f.type)) for f in found]
+    if any(is_list(f.type) for f in found):
+        found = [f if is_list(f.type) or pt.is_null(f.type) else f.with_type(pa.list_(f.type)) for f in found]
+    try:
+        return pa.unify_schemas([pa.schema([f]) for f in found], promote_options="permissive").field(0)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        first, *_, last = sorted({str(f.type) for f in found})
+        raise RequestError(f"The column {name!r} is {first} in some rows and {last} in others.", column=name) from error
 
 
 class _Collect(beam.DoFn):  # type: ignore[misc]
     """The partial statistics of one fragment."""
 
-    def __init__(self, transforms: tuple[Transform, ...], scan: int, folder: str, shards: int) -> None:
+    def __init__(
+        self, transforms: tuple[Transform, ...], scan: Scan, number: int, folder: str, shards: int, token: str
+    ) -> None:
         self.transforms = transforms
         self.scan = scan
+        self.number = number
         self.folder = folder
         self.shards = shards
-        self.rows = Metrics.counter("featuremill", f"scan_{scan}_rows")
-        self.rejected = Metrics.counter("featuremill", f"scan_{scan}_rows_rejected")
+        # A process may fit in the same folder twice, on other data: what it keeps belongs to one run.
+        self.token = token
+        self.rows = Metrics.counter("featuremill", f"scan_{number}_rows")
+        self.rejected = Metrics.counter("featuremill", f"scan_{number}_rows_rejected")
 
     def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[tuple[Any, pa.Table]]:
-        bound, scan = once_per_process(
-            (self.folder, self.scan, self.transforms, str(schema)), lambda: self._bind(schema, known)
-        )
+        scan = self.scan
+        bound = once_per_process((self.token, self.number), lambda: self._bind(schema, known))
         collected = {slot.key: slot.analyzer.accumulator() for slot in scan.slots}
-        for batch in _training_batches(fragment, scan, schema, self.scan):
+        for batch in _training_batches(fragment, scan, schema, self.number):
             found, rejected = _columns_for(bound, scan, batch)
             for slot in scan.slots:
                 collected[slot.key].update(slot.analyzer.array_of(found[slot.key]))
@@ -121,12 +195,10 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
             for shard, piece in enumerate(slot.analyzer.split(collected[slot.key].partial(), self.shards)):
                 yield (slot.key, shard), (slot.key, piece)
 
-    def _bind(self, schema: pa.Schema, known: list[StateFile]) -> tuple[BoundPipeline, Scan]:
-        pipeline = Pipeline(self.transforms, schema)
-        scan = pipeline.plan.scans[self.scan]
+    def _bind(self, schema: pa.Schema, known: list[StateFile]) -> BoundPipeline:
         store = open_store(self.folder)
         states = {file.key: read_state(store, file.path) for file in known}
-        return BoundPipeline(pipeline, states, only=scan.applies), scan
+        return BoundPipeline(Pipeline(self.transforms, schema), states, only=self.scan.applies)
 
 
 def _training_batches(fragment: Fragment, scan: Scan, schema: pa.Schema, number: int) -> Iterator[pa.RecordBatch]:
@@ -227,8 +299,9 @@ def _analyzer(plan: Plan, slot: str) -> Analyzer:
     return next(s.analyzer for s in plan.slots if s.key == slot)
 
 
-def _write_manifest(
-    folder: str, transforms: tuple[Transform, ...], schema: pa.Schema | None, states: list[StateFile]
+def write_manifest(
+    folder: str, transforms: tuple[Transform, ...], schema: pa.Schema | None, states: list[StateFile],
+    _waited_for: Any = None,
 ) -> str:
     """The last file: with it the folder is an artifact."""
     if schema is None:

@@ -1,15 +1,15 @@
 """Exact sums of float64 values, so that a mean or a variance does not depend on how the data was cut.
 
 Floating-point addition rounds, and so its result depends on the order. Here nothing rounds: every finite float64 is an
-integer multiple of 2**-1074, so a sum of values is a whole number of units of 2**-1074, and a sum of squares one of units
-of 2**-2148. Both are Python integers, which add up to the same number in any order.
+integer multiple of 2**-1074, so a sum of values is a whole number of units of 2**-1074, and a sum of squares one of
+units of 2**-2148. Both are Python integers, which add up to the same number in any order.
 
 To be quick about it, a chunk of values is cut into *pieces*: the leading 20 bits of each value, relative to the largest
 exponent of the chunk, then the next 20 bits, and so on until nothing is left (the extraction of Rump, Ogita and Oishi,
-"Accurate floating-point summation", SIAM J. Sci. Comput. 31(1), 2008). In units of its own a piece is an integer of at most
-2**19, so the sum of a chunk's pieces, and of the products of two of its pieces, stays below 2**53: float64 arithmetic is
-exact there in any order, and NumPy's fast sums and dot products may be used. Values far smaller than the largest of their
-chunk would need many pieces: they are set aside and become a chunk of their own.
+"Accurate floating-point summation", SIAM J. Sci. Comput. 31(1), 2008). In units of its own a piece is an integer of at
+most 2**19, so the sum of a chunk's pieces, and of the products of two of its pieces, stays below 2**53: float64
+arithmetic is exact there in any order, and NumPy's fast sums and dot products may be used. Values far smaller than the
+largest of their chunk would need many pieces: they are set aside and become a chunk of their own.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ UNIT = 1074
 """A sum counts units of 2**-1074 (the smallest positive float64), a sum of squares units of its square, 2**-2148."""
 
 _CHUNK = 1 << 13
-"""Values per chunk: the products of two pieces, 2**38 at most, sum to less than 2**53. It is also below the 10,000 values
-from which OpenBLAS starts threads for a dot product, which here would cost ten times what they save."""
+"""Values per chunk: the products of two pieces, 2**38 at most, sum to less than 2**53. It is also below the 10,000
+values from which OpenBLAS starts threads for a dot product, which here would cost ten times what they save."""
 
 _BITS = 20
 """Bits per piece, the sign included."""
@@ -40,7 +40,7 @@ _FEW = 8
 """Values with bits left are set aside once they are fewer than a chunk's length over this."""
 
 _HUGE, _TINY = 450, -350
-"""A chunk whose largest exponent is beyond these is scaled first, so that no product of pieces overflows or underflows."""
+"""A chunk whose largest exponent is beyond these is scaled first: no product of pieces must over- or underflow."""
 
 
 def exact_sums(values: Float64) -> tuple[int, int]:
@@ -95,10 +95,10 @@ def variance(total: int, squares: int, count: int) -> float | None:
 
 
 def to_bytes(number: int) -> bytes:
-    """A whole number of any size as bytes: the shortest little-endian two's complement.
+    r"""A whole number of any size as bytes: the shortest little-endian two's complement.
 
     >>> to_bytes(-3), from_bytes(to_bytes(-3))
-    (b'\\xfd', -3)
+    (b'\xfd', -3)
     """
     return number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
 
@@ -125,7 +125,7 @@ def _chunk_sums(values: Float64, aside: list[Float64]) -> tuple[int, int]:
 
 
 def _cut(values: Float64, exponent: int, scale: int) -> tuple[int, int, Float64]:
-    """The exact sums of ``values * 2**scale``, all below ``2**exponent``, but for the values set aside, returned third."""
+    """The exact sums of ``values * 2**scale``, all below ``2**exponent``, but for those set aside, returned third."""
     left = values.copy()
     pieces: list[Float64] = []
     units: list[int] = []

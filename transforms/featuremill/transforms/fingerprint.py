@@ -256,7 +256,7 @@ def _multiplier(n: Positions) -> Array64:
     return _K2 + (n.astype(np.uint64) << _U(1))
 
 
-def _farm_0(t: _Texts, s: Positions, n: Positions) -> Array64:
+def _farm_0(_t: _Texts, _s: Positions, n: Positions) -> Array64:
     return np.full(len(n), _K2)
 
 

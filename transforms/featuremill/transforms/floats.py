@@ -158,7 +158,7 @@ def map_numbers(
 
 
 def rows_where(array: pa.Array, wrong: Mask) -> list[int]:
-    """The positions of the rows, ascending, that hold a valid number for which `wrong` is true, at any depth of lists."""
+    """The positions of the rows, ascending, that hold a valid number, at any depth, for which `wrong` is true."""
     rows = np.arange(len(array))
     while is_list(array.type):
         lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)

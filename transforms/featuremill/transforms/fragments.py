@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.rejects import Reject, apply_or_reject
+from featuremill.transforms.stock_stages import ADDED, visible
 
 __all__ = ["Fragment", "MemoryFragment", "TrainingFragment", "TransformedBatch", "TransformedFragment"]
 
@@ -99,7 +100,8 @@ class TransformedFragment:
 
     @property
     def schema(self) -> pa.Schema:
-        return bound_pipeline(self.artifact).output_schema
+        schema = bound_pipeline(self.artifact).output_schema
+        return pa.schema([f for f in schema if not f.name.startswith(ADDED)])
 
     def transformed(self) -> Iterator[TransformedBatch]:
         """Batch by batch: source, result and the rows set aside; together they account for every row read."""
@@ -108,7 +110,7 @@ class TransformedFragment:
         for batch in self.fragment.batches(None, dictionary=dictionary):
             kept, result, rejects = apply_or_reject(bound.apply, batch)
             rejected = batch.take(pa.array([r.row for r in rejects], pa.int64())) if rejects else batch.slice(0, 0)
-            yield TransformedBatch(kept, result, rejected, tuple(rejects))
+            yield TransformedBatch(visible(kept), visible(result), visible(rejected), tuple(rejects))
 
     def batches(
         self, columns: Sequence[str] | None = None, *, dictionary: Sequence[str] = ()

@@ -1,13 +1,14 @@
 """A histogram that adapts to the data and merges exactly: what quantiles are read from.
 
 A float64 has an order-preserving key: an unsigned 64-bit integer with ``key(a) < key(b)`` where ``a < b``. Its leading
-bits are sign, exponent and the leading bits of the mantissa, so the values that share a *prefix* of the key are the values
-of an interval. The histogram counts values by prefix, with the longest prefixes for which there are at most `max_bins` of
-them: 64 bits, so one bin per distinct value, while there are that few distinct values; after that as many as fit.
+bits are sign, exponent and the leading bits of the mantissa, so the values that share a *prefix* of the key are the
+values of an interval. The histogram counts values by prefix, with the longest prefixes for which there are at most
+`max_bins` of them: 64 bits, so one bin per distinct value, while there are that few distinct values; after that as many
+as fit.
 
 The length is a property of the data alone: a part of the data never needs shorter prefixes than the whole. So partials
-merge to the same bytes in any grouping (a sketch that draws random numbers, such as KLL, does not). Each bin also keeps its
-smallest and largest value: where they are equal the bin is one distinct value, and nothing is lost.
+merge to the same bytes in any grouping (a sketch that draws random numbers, such as KLL, does not). Each bin also keeps
+its smallest and largest value: where they are equal the bin is one distinct value, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def quantile_boundaries(bins: Bins, num_buckets: int) -> list[float]:
     """The values that cut the data into `num_buckets` buckets of about equal size: ``num_buckets - 1``, ascending.
 
     Boundary ``i`` is the value at position ``floor(i * n / num_buckets)`` of the sorted data, counted from 0, as
-    ``tft.quantiles`` gives it for small data; for a bin of several values, the smallest of them. A frequent value may come
-    several times. No data gives no boundaries.
+    ``tft.quantiles`` gives it for small data; for a bin of several values, the smallest of them. A frequent value may
+    come several times. No data gives no boundaries.
 
     >>> quantile_boundaries(Bins(np.arange(6.0), np.arange(6.0), np.ones(6, np.int64)), 3)
     [2.0, 4.0]
@@ -94,7 +95,7 @@ def quantile_boundaries(bins: Bins, num_buckets: int) -> list[float]:
 
 
 def quantile(bins: Bins, fraction: float) -> float | None:
-    """The smallest value with at least `fraction` of the data at or below it (NumPy's ``inverted_cdf``); None for no data.
+    """The smallest value with at least `fraction` of the data at or below it (NumPy's ``inverted_cdf``); None for none.
 
     For a bin of several values, the smallest of them.
     """
@@ -136,7 +137,7 @@ def _bins_at(bins: Bins, ranks: Sequence[int]) -> Int64:
     return np.searchsorted(np.cumsum(bins.counts), ranks, side="right").astype(np.int64)
 
 
-# --- keys --------------------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------------------------
 
 
 def to_keys(values: Float64) -> UInt64:
@@ -240,7 +241,7 @@ def _longest(keys: UInt64, bits: int, max_bins: int) -> int:
     return int(np.flatnonzero(distinct[:bits] <= max_bins)[-1])
 
 
-# --- the analyzer ------------------------------------------------------------------------------------------------------
+# --- the analyzer ---------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -337,7 +338,8 @@ class Histogram(Analyzer):
     elementwise
         For a fixed-size list: a histogram for each position, one row each.
     max_bins
-        How many bins there may be, at least 2. None: one for each distinct value, however many there are; 24 bytes each.
+        How many bins there may be, at least 2. None: one for each distinct value, however many there are; 24 bytes
+        each.
 
     Examples
     --------

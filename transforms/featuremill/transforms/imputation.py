@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from math import isnan
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from featuremill.transforms.arrays import (
     is_list,
     is_numeric,
     leaf_type,
+    leaves,
     map_leaves,
     replace_leaf_type,
 )
@@ -25,6 +27,7 @@ from featuremill.transforms.contract import Analyzer, ColumnTransform, RowFuncti
 from featuremill.transforms.floats import check_choice, check_flag, over_lists
 from featuremill.transforms.histogram import Histogram, bins_of, median
 from featuremill.transforms.moments import Moments
+from featuremill.transforms.ragged import without_view
 
 __all__ = ["Impute"]
 
@@ -44,9 +47,9 @@ class _Fill:
 class Impute(ColumnTransform):
     """The columns with missing values filled in: one value per column, a statistic of the data or a constant.
 
-    Missing are nulls, and NaN in float columns. Fitting skips them (the mean also skips infinities). The type stays as it
-    is, but for the mean and the median of columns that hold no floats, which come out as float64. In lists, missing values
-    inside them are filled from one statistic of all lists; a null list stays null.
+    Missing are nulls, and NaN in float columns. Fitting skips them (the mean also skips infinities). The type stays as
+    it is, but for the mean and the median of columns that hold no floats, which come out as float64. In lists, missing
+    values inside them are filled from one statistic of all lists; a null list stays null.
 
     Parameters
     ----------
@@ -58,8 +61,8 @@ class Impute(ColumnTransform):
     fill_value
         The constant, convertible to the type of each column without loss; dates and times as ISO text.
     indicator
-        Also give a boolean column ``<output>_missing`` for each, after all the filled ones, which is true where a value was
-        missing.
+        Also give a boolean column ``<output>_missing`` for each, after all the filled ones, which is true where a value
+        was missing.
     nan_as_missing
         Whether NaN is filled; False leaves it.
 
@@ -79,7 +82,8 @@ class Impute(ColumnTransform):
     >>> Impute(columns=["x"], strategy="constant")
     Traceback (most recent call last):
         ...
-    featuremill.artifacts.errors.ParameterError: Impute('x'): fill_value got None, expected a value, because strategy='constant'.
+    featuremill.artifacts.errors.ParameterError: Impute('x'): fill_value got None, expected a value, because
+    strategy='constant'.
     """
 
     strategy: Strategy = field(kw_only=True)
@@ -125,6 +129,8 @@ class Impute(ColumnTransform):
             raise self.wrong_column(column, "single values, or lists of them")
         if self.strategy == "constant":
             self._constant(column, leaf)
+        elif pt.is_float16(leaf):
+            raise self.wrong_column(column, "values that Arrow can count. Cast half floats to float32 in the source")
         inner = column.type
         while is_list(inner):
             inner = inner.value_type
@@ -134,15 +140,20 @@ class Impute(ColumnTransform):
         return pa.dictionary(index, inner.value_type, inner.ordered)
 
     def _constant(self, column: pa.Field, leaf: pa.DataType) -> pa.Scalar:
-        textual = pt.is_temporal(leaf) or pt.is_decimal(leaf)
+        fill = self.fill_value
         try:
-            if pt.is_boolean(leaf) != isinstance(self.fill_value, bool):
-                raise pa.ArrowTypeError("a boolean is no number")
-            if isinstance(self.fill_value, str) and textual:
-                return pa.scalar(self.fill_value).cast(leaf)
-            return pa.scalar(self.fill_value, leaf)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise self.wrong("fill_value", self.fill_value, f"a value for column {column.name!r}, which is {leaf}") from error
+            if pt.is_boolean(leaf) != isinstance(fill, bool):
+                raise TypeError("a boolean is no number")
+            if pt.is_decimal(leaf):
+                return pa.scalar(Decimal(str(fill)), leaf)
+            if pt.is_temporal(leaf):
+                return pa.scalar(fill, pa.string()).cast(leaf)
+            # Arrow itself cuts the fraction off without a word.
+            if pt.is_integer(leaf) and fill != int(fill):
+                raise ValueError("not whole")
+            return pa.scalar(int(fill) if pt.is_integer(leaf) else fill, leaf)
+        except (pa.ArrowException, ArithmeticError, TypeError, ValueError) as error:
+            raise self.wrong("fill_value", fill, f"a value for column {column.name!r}, which is {leaf}") from error
 
     def analyzer(self, column: str) -> Analyzer | None:
         if self.strategy == "mean":
@@ -172,6 +183,8 @@ class Impute(ColumnTransform):
         return filled
 
     def apply_column(self, array: pa.Array, prepared: _Fill) -> pa.Array:
+        if not prepared.value.is_valid and pc.any(self._missing(leaves(array))).as_py():
+            raise self._nothing(prepared)
         return map_leaves(array, lambda leaf: self._filled(leaf, prepared))
 
     def _missing(self, leaf: pa.Array) -> pa.Array:
@@ -186,27 +199,29 @@ class Impute(ColumnTransform):
 
     def _filled(self, leaf: pa.Array, fill: _Fill) -> pa.Array:
         missing = self._missing(leaf)
-        some = bool(pc.any(missing).as_py())
-        if some and not fill.value.is_valid:
-            raise self._nothing(fill)
+        # What is missing under null lists is not seen, and needs no value.
+        some = fill.value.is_valid and bool(pc.any(missing).as_py())
         if pt.is_dictionary(fill.leaf):
             return _fill_dictionary(leaf, missing, fill) if some or leaf.type != fill.leaf else leaf
         if leaf.type != fill.leaf:
             leaf = (leaf.dictionary_decode() if pt.is_dictionary(leaf.type) else leaf).cast(fill.leaf, safe=False)
-        return pc.if_else(missing, fill.value, leaf) if some else leaf
+        if not some:
+            return leaf
+        if without_view(leaf.type) != leaf.type:
+            plain = without_view(leaf.type)
+            return pc.if_else(missing, fill.value.cast(plain), leaf.cast(plain)).cast(leaf.type)
+        return pc.if_else(missing, fill.value, leaf)
 
     def row_step(self, prepared: list[_Fill], schema: pa.Schema) -> Callable[[dict[str, Any]], None] | None:
-        fill = super().row_step(prepared, schema)
-        if not self.indicator or fill is None:
-            return fill
-        flags = []
-        for column, name in zip(self.columns, self.output_names[len(self.columns) :], strict=True):
-            flags.append((column, name, _over_nesting(self._is_missing, self.field_of(schema, column).type)))
+        if not self.indicator:
+            return super().row_step(prepared, schema)
+        fields = [self.field_of(schema, c) for c in self.columns]
+        functions = [self.row_function(p, f) for p, f in zip(prepared, fields, strict=True)]
+        functions += [_over_nesting(self._is_missing, f.type) for f in fields]
+        steps = list(zip(self.output_names, [*self.columns, *self.columns], functions, strict=True))
 
         def step(row: dict[str, Any]) -> None:
-            found = [(name, flag(row[column])) for column, name, flag in flags]
-            fill(row)
-            row.update(found)
+            row.update([(name, function(row[column])) for name, column, function in steps])
 
         return step
 
@@ -246,15 +261,18 @@ def _most_frequent(counts: State) -> pa.Scalar:
     """The token with the highest count, of several the smallest; null for no tokens."""
     if not counts.num_rows:
         return pa.scalar(None, counts.schema.field("token").type)
-    return pc.min(counts.filter(pc.equal(counts["count"], pc.max(counts["count"])))["token"])
+    # The counts are in ascending order of the tokens.
+    return counts.filter(pc.equal(counts["count"], pc.max(counts["count"])))["token"][0]
 
 
 def _fill_dictionary(leaf: pa.Array, missing: pa.Array, fill: _Fill) -> pa.Array:
-    """A dictionary-encoded array with the missing rows pointing at the fill value, which the dictionary gains if it must."""
+    """A dictionary-encoded array with the missing rows pointing at the fill value, which the dictionary may gain."""
     values, codes = dictionary_parts(leaf)
     lost = missing.to_numpy(zero_copy_only=False)
     if lost.any():
-        at = pc.index(values, fill.value).as_py()
+        # Arrow looks for no durations; their ticks do as well.
+        known, wanted = (v.cast(pa.int64()) if pt.is_duration(v.type) else v for v in (values, fill.value))
+        at = pc.index(known, wanted).as_py()
         if at < 0:
             at = len(values)
             values = pa.concat_arrays([values, pa.array([fill.value.as_py()], type=values.type)])

@@ -1,7 +1,7 @@
 """The moments of a column: how many values, their mean and variance, the smallest and the largest.
 
-The sums are exact (see :mod:`featuremill.transforms.exact`), so the mean and the variance are the correctly rounded ones
-of the data, in whatever batches it came.
+The sums are exact (see :mod:`featuremill.transforms.exact`), so the mean and the variance are the correctly rounded
+ones of the data, in whatever batches it came.
 """
 
 from __future__ import annotations

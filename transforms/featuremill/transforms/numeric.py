@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from math import isfinite, log
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from featuremill.artifacts.errors import BadRows
+from featuremill.artifacts.errors import BadRows, JobError
 from featuremill.transforms.arrays import from_numpy, is_numeric, leaf_type, map_leaves, replace_leaf_type
 from featuremill.transforms.contract import Analyzer, ColumnTransform, RowFunction, State
 from featuremill.transforms.floats import (
@@ -33,15 +33,18 @@ __all__ = ["Clip", "LogTransform"]
 
 Float64 = npt.NDArray[np.float64]
 Limit = int | float | Decimal
+_DECIMALS = Context(prec=76)
+"""The digits of Arrow's longest decimals."""
 
 
 @dataclass(frozen=True)
 class Clip(ColumnTransform):
     """The columns with values below a lower limit raised to it, and values above an upper limit lowered to it.
 
-    The type stays as it is; so the limits of an integer column must be whole. Nulls and NaN stay. With quantiles the limits
-    are fitted: the smallest value with at least that share of the data at or below it, read from a histogram that is exact
-    for up to 65,536 distinct values; fitting skips nulls and NaN, and where there is no data nothing is clipped.
+    The type stays as it is; so the limits of an integer column must be whole. Nulls and NaN stay. With quantiles the
+    limits are fitted: the smallest value with at least that share of the data at or below it, read from a histogram
+    that is exact for up to 65,536 distinct values; fitting skips nulls and NaN, and where there is no data nothing is
+    clipped.
 
     Parameters
     ----------
@@ -83,8 +86,9 @@ class Clip(ColumnTransform):
             raise self.wrong("min_value", None, "at least one limit")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
             raise self.wrong("max_value", self.max_value, f"at least min_value, {self.min_value!r}")
-        if self.lower_quantile is not None and self.upper_quantile is not None and self.lower_quantile > self.upper_quantile:
-            raise self.wrong("upper_quantile", self.upper_quantile, f"at least lower_quantile, {self.lower_quantile!r}")
+        shares = self.lower_quantile, self.upper_quantile
+        if shares[0] is not None and shares[1] is not None and shares[0] > shares[1]:
+            raise self.wrong("upper_quantile", shares[1], f"at least lower_quantile, {shares[0]!r}")
 
     def output_type(self, column: pa.Field) -> pa.DataType:
         leaf = leaf_type(column.type)
@@ -104,13 +108,22 @@ class Clip(ColumnTransform):
             bins = bins_of(state)
             low = quantile(bins, self.lower_quantile) if self.lower_quantile is not None else low
             high = quantile(bins, self.upper_quantile) if self.upper_quantile is not None else high
+        if low is not None and high is not None and low > high:
+            raise JobError(
+                f"Clip({column.name!r}): the lower limit, {low!r}, is above the upper one, {high!r}, and one is "
+                "a quantile of the data. Give both limits as values, or both as quantiles.",
+                transform="Clip", column=column.name,
+            )
         return (
-            None if low is None else self._limit("min_value", low, column),
-            None if high is None else self._limit("max_value", high, column),
+            None if low is None else self._limit("min_value", low, column, fitted=self.lower_quantile is not None),
+            None if high is None else self._limit("max_value", high, column, fitted=self.upper_quantile is not None),
         )
 
-    def _limit(self, name: str, value: float, column: pa.Field) -> Limit | None:
-        """The limit as a Python value that the column's type holds exactly; None where no value can be beyond it."""
+    def _limit(self, name: str, value: float, column: pa.Field, *, fitted: bool = False) -> Limit | None:
+        """The limit as a Python value that the column's type holds exactly; None where no value can be beyond it.
+
+        A `fitted` one is a value of the column that went through float64, and is rounded back to the type.
+        """
         leaf = leaf_type(column.type)
         if pt.is_null(leaf):
             return None
@@ -120,15 +133,18 @@ class Clip(ColumnTransform):
         if not isfinite(value):
             return None
         if pt.is_decimal(leaf):
+            exact = Decimal(str(value))
+            if fitted:
+                exact = exact.quantize(Decimal(1).scaleb(-leaf.scale), context=_DECIMALS)
             try:
-                return pa.scalar(Decimal(str(value)), leaf).as_py()  # type: ignore[no-any-return]
+                return pa.scalar(exact, leaf).as_py()  # type: ignore[no-any-return]
             except pa.ArrowInvalid as error:
                 raise self.wrong(name, value, f"a number that {leaf} of column {column.name!r} can hold") from error
         if value != int(value):
             raise self.wrong(name, value, f"a whole number, because column {column.name!r} is {leaf}")
         info = np.iinfo(leaf.to_pandas_dtype())
         beyond = value > info.max if name == "min_value" else value < info.min
-        if beyond:
+        if beyond and not fitted:
             raise self.wrong(name, value, f"a number that {leaf} of column {column.name!r} can hold")
         return min(max(int(value), int(info.min)), int(info.max))
 

@@ -8,6 +8,7 @@ a Parquet row group do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import local
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,8 @@ class PerValue:
 
     def __init__(self, function: Callable[[pa.Array], Values]) -> None:
         self._function = function
-        self._last: tuple[pa.Array, Values] | None = None
+        # One memory for each thread: threads work on different row groups, and would drive out each other's dictionary.
+        self._memory = local()
 
     def numpy(self, array: pa.Array) -> tuple[Values, Bool | None]:
         """The numbers, shape (n_rows,), and which rows are valid (None: all)."""
@@ -96,18 +98,24 @@ class PerValue:
 
     def arrow(self, array: pa.Array, type_: pa.DataType) -> pa.Array:
         """The numbers as an Arrow array of `type_`, shape (n_rows,); null for null."""
-        return from_numpy(*self.numpy(array), type_)
+        array = without_views(array)
+        if not pt.is_dictionary(array.type) or len(array.dictionary) > SPARSE_SHARE * len(array):
+            return from_numpy(*self.numpy(array), type_)
+        # One kernel from indices to results, which carries the nulls along.
+        results = self._of_dictionary(array.dictionary, None)
+        dead = array.dictionary.is_null().to_numpy(zero_copy_only=False) if array.dictionary.null_count else None
+        return pa.array(results, type_, mask=dead).take(array.indices)
 
-    def _of_dictionary(self, dictionary: pa.Array, codes: npt.NDArray[np.int64]) -> Values:
-        last = self._last
+    def _of_dictionary(self, dictionary: pa.Array, codes: npt.NDArray[np.int64] | None) -> Values:
+        last: tuple[pa.Array, Values] | None = getattr(self._memory, "last", None)
         if last is not None and same_values(last[0], dictionary):
             return last[1]
-        if len(dictionary) > SPARSE_SHARE * len(codes):
+        if codes is not None and len(dictionary) > SPARSE_SHARE * len(codes):
             used = np.unique(codes[codes >= 0])
             found = self._function(dictionary.take(pa.array(used)))
             results = np.zeros(len(dictionary), found.dtype)
             results[used] = found
             return results
         results = self._function(dictionary)
-        self._last = (dictionary, results)
+        self._memory.last = (dictionary, results)
         return results

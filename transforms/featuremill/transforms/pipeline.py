@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.types as pt
 
 from featuremill.artifacts.errors import BadRows, MissingColumnError, RequestError, suggest
-from featuremill.transforms.arrays import is_list, is_text, value_type
+from featuremill.transforms.arrays import is_list, is_text
 from featuremill.transforms.contract import State, Transform
 from featuremill.transforms.plan import Plan, Slot
 from featuremill.transforms.registry import from_config, to_config
-from featuremill.transforms.row_values import row_reader
+from featuremill.transforms.row_values import conform, plain_type, row_reader
 
 __all__ = ["BoundPipeline", "Pipeline", "from_config", "to_config"]
 
@@ -95,9 +94,7 @@ class BoundPipeline:
         self.output_schema = pipeline.output_schema
         self._steps: list[tuple[int, Transform, Any]] = []
         chosen = sorted(range(len(pipeline.transforms)) if only is None else only)
-        self.needed = sorted(
-            {c for i in chosen for c in pipeline.transforms[i].columns} & set(pipeline.input_columns)
-        ) if only is not None else pipeline.input_columns
+        self.needed = pipeline.input_columns if only is None else pipeline.plan.source_columns(chosen)
         for i in chosen:
             transform = pipeline.transforms[i]
             own = {s.slot: states[s.key] for s in pipeline.plan.slots if s.transform == i}
@@ -140,7 +137,7 @@ class BoundPipeline:
                 )
         for f in self.pipeline.input_schema:
             if f.name in columns:
-                columns[f.name] = _conform(columns[f.name], f)
+                columns[f.name] = conform(columns[f.name], f)
         return columns
 
     def apply_columns(
@@ -199,31 +196,16 @@ def _row_through_batch(
     transform: Transform, prepared: Any, schema: pa.Schema
 ) -> Callable[[dict[str, Any]], None]:
     """The general path for a transform without a row path of its own: a batch of one row."""
-    fields = [schema.field(c) for c in transform.columns]
-    inputs = pa.schema(fields)
+    inputs = [(c, plain_type(schema.field(c).type)) for c in transform.columns]
     names = transform.output_names
 
     def step(row: dict[str, Any]) -> None:
-        arrays = [pa.array([row[f.name]], f.type) for f in fields]
-        outputs = transform.apply(pa.RecordBatch.from_arrays(arrays, schema=inputs), prepared)
+        arrays = [pa.array([row[name]], type_) for name, type_ in inputs]
+        outputs = transform.apply(pa.RecordBatch.from_arrays(arrays, list(transform.columns)), prepared)
         for name, array in zip(names, outputs, strict=True):
             row[name] = array[0].as_py()
 
     return step
-
-
-def _conform(array: pa.Array, field: pa.Field) -> pa.Array:
-    """A column as the schema types it; a dictionary encoding of the same values may stay, since transforms take it."""
-    if array.type == field.type or value_type(array.type) == value_type(field.type):
-        return array
-    try:
-        if pt.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        return array.cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise RequestError(
-            f"The column {field.name!r} is {array.type}, expected {field.type}: {error}.", column=field.name
-        ) from error
 
 
 def _restore(array: pa.Array, type_: pa.DataType) -> pa.Array:

@@ -12,7 +12,7 @@ from typing import Any
 from featuremill.artifacts.errors import ParameterError, ParameterTypeError, suggest
 from featuremill.transforms.contract import Transform
 
-__all__ = ["CATALOGUE", "from_config", "register", "to_config", "transform_class", "transform_names"]
+__all__ = ["CATALOGUE", "STOCK_ROOT", "from_config", "register", "to_config", "transform_class", "transform_names"]
 
 CATALOGUE: Mapping[str, str] = {
     "ApplyBuckets": "bucketing",
@@ -37,6 +37,9 @@ CATALOGUE: Mapping[str, str] = {
     "TFIDF": "tfidf",
 }
 """The transforms of featuremill: class name to module of this package."""
+
+STOCK_ROOT = "apache_beam.ml.transforms."
+"""What the names of Beam's own transforms begin with: the paths of their classes."""
 
 _registered: dict[str, type[Transform]] = {}
 
@@ -72,7 +75,7 @@ def transform_class(name: str) -> type[Transform]:
     >>> transform_class("ScaleTo02")
     Traceback (most recent call last):
     ...
-    featuremill.artifacts.errors.ParameterError: There is no transform 'ScaleTo02'. Did you mean 'ScaleTo01'?
+    featuremill.artifacts.errors.ParameterError: There is no transform 'ScaleTo02'. Did you mean 'ScaleTo01' or ...
     """
     if name in _registered:
         return _registered[name]
@@ -84,7 +87,7 @@ def transform_class(name: str) -> type[Transform]:
 
 def to_config(transforms: Iterable[Transform]) -> list[dict[str, Any]]:
     """Transforms as JSON-ready ``{"type": …, "config": …}``, in Beam YAML's MLTransform syntax."""
-    return [{"type": type(t).__name__, "config": t.config()} for t in transforms]
+    return [{"type": t.type_name, "config": t.config()} for t in transforms]
 
 
 def from_config(config: Sequence[Mapping[str, Any]]) -> list[Transform]:
@@ -98,7 +101,7 @@ def from_config(config: Sequence[Mapping[str, Any]]) -> list[Transform]:
     >>> from_config([{"type": "Clip", "config": {"columns": ["x"], "max_valeu": 3}}])
     Traceback (most recent call last):
     ...
-    featuremill.artifacts.errors.ParameterError: Clip has no parameter 'max_valeu'. Did you mean 'max_value'?
+    featuremill.artifacts.errors.ParameterError: Clip has no parameter 'max_valeu'. Did you mean 'max_value' or ...
     """
     return [build_transform(item["type"], item.get("config") or {}) for item in config]
 
@@ -107,6 +110,10 @@ def build_transform(name: str, config: Mapping[str, Any]) -> Transform:
     """One transform by name and parameters; errors as in :func:`from_config`."""
     from dataclasses import fields
 
+    if name.startswith(STOCK_ROOT):
+        from featuremill.transforms.stock import Stock
+
+        return Stock.from_config(name, config)
     kind = transform_class(name)
     known = [f.name for f in fields(kind)]
     for key in config:
@@ -119,6 +126,5 @@ def build_transform(name: str, config: Mapping[str, Any]) -> Transform:
         if isinstance(error, ParameterTypeError):
             raise
         missing = str(error).partition("argument")[2].lstrip("s: ")
-        raise ParameterTypeError(
-            f"{name} needs the parameter {missing}." if "required" in str(error) else f"{name}: {error}.", transform=name
-        ) from error
+        message = f"{name} needs the parameter {missing}." if "required" in str(error) else f"{name}: {error}."
+        raise ParameterTypeError(message, transform=name) from error

@@ -86,7 +86,8 @@ class _MinMax:
         return scaled
 
     def row(self, position: int, type_: pa.DataType) -> RowFunction:
-        low, span, start, size = float(self.low[position]), float(self.span[position]), self.start, self.end - self.start
+        low, span = float(self.low[position]), float(self.span[position])
+        start, size = self.start, self.end - self.start
         to_type = rounder(type_)
         if span == 0:
             if self.sigmoid:
@@ -166,7 +167,8 @@ class _Scaling(ColumnTransform):
                 if not row["count"]:
                     found.append(f"{type(self).__name__}({column!r}): the column has no values to be fitted to.")
                 elif row["min"] == row["max"]:
-                    found.append(f"{type(self).__name__}({column!r}): the column has one distinct value, {row['min']!r}.")
+                    value = row["min"]
+                    found.append(f"{type(self).__name__}({column!r}): the column has one distinct value, {value!r}.")
         return found
 
     def overflow(self, column: pa.Field, what: str) -> JobError:
@@ -181,9 +183,9 @@ class _Scaling(ColumnTransform):
 class ScaleToZScore(_Scaling):
     """The columns as z-scores: ``(x - mean) / standard deviation``, with the population variance (divided by n).
 
-    Fitting skips nulls, NaN and infinities; the mean and variance are the correctly rounded ones of the data, however it
-    was cut. Applying keeps nulls and NaN. A column of one distinct value, or of none, is only centred: the deviation is
-    taken as 1 (and without any data the mean as 0).
+    Fitting skips nulls, NaN and infinities; the mean and variance are the correctly rounded ones of the data, however
+    it was cut. Applying keeps nulls and NaN. A column of one distinct value, or of none, is only centred: the deviation
+    is taken as 1 (and without any data the mean as 0).
 
     Parameters
     ----------
@@ -211,7 +213,8 @@ class ScaleToZScore(_Scaling):
     >>> op.output_fields(pa.schema({"x": pa.string()}))
     Traceback (most recent call last):
         ...
-    featuremill.artifacts.errors.ColumnTypeError: ScaleToZScore('x'): the column is string, expected numbers, or lists of them.
+    featuremill.artifacts.errors.ColumnTypeError: ScaleToZScore('x'): the column is string, expected numbers, or lists
+    of them.
     """
 
     elementwise: bool = field(default=False, kw_only=True)
@@ -247,8 +250,8 @@ class _RangeScaling(_Scaling):
 class ScaleTo01(_RangeScaling):
     """The columns with their smallest value at 0 and their largest at 1: ``(x - min) / (max - min)``.
 
-    Fitting skips nulls, NaN and infinities. Applying keeps nulls and NaN, and puts values outside the fitted range outside
-    [0, 1].
+    Fitting skips nulls, NaN and infinities. Applying keeps nulls and NaN, and puts values outside the fitted range
+    outside [0, 1].
 
     Parameters
     ----------
@@ -301,7 +304,8 @@ class ScaleByMinMax(_RangeScaling):
     >>> ScaleByMinMax(columns=["x"], min_value=2, max_value=1)
     Traceback (most recent call last):
         ...
-    featuremill.artifacts.errors.ParameterError: ScaleByMinMax('x'): max_value got 1, expected a number above min_value, 2.
+    featuremill.artifacts.errors.ParameterError: ScaleByMinMax('x'): max_value got 1, expected a number above min_value,
+    2.
     """
 
     min_value: float = 0.0
@@ -325,9 +329,10 @@ class ScaleToGaussian(_Scaling):
     """The columns made about normal, with mean 0 and variance 1: long tails are bent in.
 
     Tukey's HH distribution is fitted by L-moments and inverted (:mod:`featuremill.transforms.tukey`), each tail with a
-    parameter of its own. Columns without long tails (an L-kurtosis below the normal distribution's) get their z-score. The
-    fit is read from a histogram; up to 65,536 distinct values it is exact, above, values within about 0.03 % of one another
-    count as one.
+    parameter of its own. Columns without long tails (an L-kurtosis below the normal distribution's), or with fewer than
+    10 values, get their z-score. The fit is read from a histogram: up to 65,536 distinct values it is exact; above,
+    values within about 0.03 % of one another count as one. The L-moments are those of all the data, where TensorFlow
+    Transform averages those of its batches; for data that it sees in one batch the results are the same.
 
     Fitting skips nulls, NaN and infinities. Applying keeps nulls and NaN.
 
@@ -347,7 +352,8 @@ class ScaleToGaussian(_Scaling):
     >>> ScaleToGaussian(columns="x")
     Traceback (most recent call last):
         ...
-    featuremill.artifacts.errors.ParameterTypeError: ScaleToGaussian: columns must be a list of names, got the string 'x'. Write columns=['x'].
+    featuremill.artifacts.errors.ParameterTypeError: ScaleToGaussian: columns must be a list of names, got the string
+    'x'. Write columns=['x'].
     """
 
     moments_slot: ClassVar[str] = "{column}.moments"

@@ -1,9 +1,9 @@
 """Tukey's HH distribution: fitted to data by L-moments, and inverted to make long-tailed data normal.
 
-A variable ``x = u * exp(h * u**2 / 2)`` with ``u`` normal has heavier tails the larger ``h`` is; the HH distribution has one
-``h`` for negative ``u`` and one for positive. Its L-moments are those of Headrick and Pant, "Characterizing Tukey h and
-hh-distributions through L-moments and the L-correlation", ISRN Applied Mathematics 2012, doi:10.5402/2012/980153. L-moments
-exist where the variance does not, and one outlier does not decide them.
+A variable ``x = u * exp(h * u**2 / 2)`` with ``u`` normal has heavier tails the larger ``h`` is; the HH distribution
+has one ``h`` for negative ``u`` and one for positive. Its L-moments are those of Headrick and Pant, "Characterizing
+Tukey h and hh-distributions through L-moments and the L-correlation", ISRN Applied Mathematics 2012,
+doi:10.5402/2012/980153. L-moments exist where the variance does not, and one outlier does not decide them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ NORMAL_L_KURTOSIS = 0.1226017
 
 _LARGEST_L_KURTOSIS = 1 - 1e-5
 _LARGEST_H = 1 - 1e-7
+_FEWEST = 10
+"""Of fewer values nothing is said about tails. Four would do for the formula, but the L-kurtosis of so few says
+nothing, and stock, which sees its first rows in batches of one and two, makes z-scores of them."""
 _ROUNDS, _HALVINGS, _TOLERANCE = 20, 11, 1e-6
 """Effort of the search for the parameters: stock's, so that the fit is the same and not only as good."""
 _SMALL = 1e-7
@@ -51,7 +54,7 @@ class TukeyParameters:
 
 
 def l_moments(bins: Bins) -> tuple[float, float, float, float]:
-    """The first four sample L-moments (unbiased) of the finite values; the third and fourth are 0 below four values.
+    """The first four sample L-moments (unbiased) of the finite values; the third and fourth are 0 for too few values.
 
     Computed from probability-weighted moments over the ascending bins, so it depends on the histogram alone; a bin of
     several values counts as its middle. Hosking, "L-moments", J. R. Stat. Soc. B 52(1), 1990.
@@ -73,7 +76,7 @@ def l_moments(bins: Bins) -> tuple[float, float, float, float]:
         weighted.append(float(np.dot(np.diff(share), values - centre)) / (r + 1))
     b0, b1, b2, b3 = weighted + [0.0] * (4 - len(weighted))
     l1, l2 = b0 + centre, (2 * b1 - b0 if n > 1 else 0.0)
-    if n < 4:
+    if n < _FEWEST:
         return l1, l2, 0.0, 0.0
     return l1, l2, 6 * b2 - 6 * b1 + b0, 20 * b3 - 30 * b2 + 12 * b1 - b0
 
@@ -101,8 +104,8 @@ def _shape(skewness: float, kurtosis: float) -> tuple[float, float]:
         return right, left
     kurtosis = min(kurtosis, _LARGEST_L_KURTOSIS)
 
-    # Equal parameters that give the kurtosis are known in closed form. From there the right one, `h`, and how much smaller
-    # the left one is, `gap`, are bracketed in turn: the search of tft.scale_to_gaussian, with its accuracy.
+    # Equal parameters that give the kurtosis are known in closed form. From there the right one, `h`, and how much
+    # smaller the left one is, `gap`, are bracketed in turn: the search of tft.scale_to_gaussian, with its accuracy.
     h, gap = max(3 - 1 / cos(pi / 15 * (kurtosis - 6)), 0.0), 0.0
     h_low, h_high, gap_low, gap_high = h, _LARGEST_H, 0.0, h
 
@@ -175,7 +178,8 @@ def lambert_w(x: Float64) -> Float64:
     >>> lambert_w(np.array([0.0, np.e]))
     array([0., 1.])
     """
-    return np.where(np.isinf(x), x, _lambert_w(x))
+    infinite = np.isinf(x)
+    return np.where(infinite, x, _lambert_w(np.where(infinite, 1.0, x)))
 
 
 def _lambert_w(x: Any) -> Any:
@@ -189,20 +193,23 @@ def _lambert_w(x: Any) -> Any:
 
 
 def inverse(x: Float64, left: Float64, right: Float64) -> Float64:
-    """u for ``x = u * exp(h * u**2 / 2)``, h being `left` below zero and `right` above. Shape of x; NaN stays NaN."""
+    """u for ``x = u * exp(h * u**2 / 2)``, h being `left` below zero and `right` above. Shape of x; NaN stays NaN.
+
+    Where ``h * x**2`` is beyond float64 (|x| above 1e154), u comes out infinite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         h = np.where(x < 0, left, right)
         argument = h * (x * x)
-        small = argument < _SMALL
-        bent = np.sqrt(lambert_w(np.where(small, 1.0, argument)) / np.where(small, 1.0, h))
-        return np.where(small, x, np.copysign(bent, x))
+        bends = argument >= _SMALL
+        bent = np.sqrt(lambert_w(np.where(bends, argument, 1.0)) / np.where(bends, h, 1.0))
+        return np.where(bends, np.copysign(bent, x), x)
 
 
 def inverse_of_one(x: float, left: float, right: float) -> float:
     """:func:`inverse` for one number, equal to the bit."""
     h = left if x < 0 else right
     argument = h * (x * x)
-    if argument < _SMALL:
+    if not argument >= _SMALL:
         return x
     # NumPy's exp and log: the standard library's may differ in the last bit.
     w = argument if isinf(argument) else float(_lambert_w(np.float64(argument)))

@@ -35,7 +35,7 @@ from featuremill.transforms.text_split import split_text, text_splitter
 from featuremill.transforms.token_index import TokenIndex
 
 __all__ = [
-    "TOKEN_TYPES",
+    "CATEGORY_TYPES",
     "ComputeAndApplyVocabulary",
     "Lookup",
     "Vocabulary",
@@ -46,7 +46,7 @@ __all__ = [
     "over_lists",
 ]
 
-TOKEN_TYPES = "text, bytes, integers, booleans, dates or timestamps"
+CATEGORY_TYPES = "text, bytes, integers, booleans, dates or timestamps"
 """What a categorical column may hold, for error messages."""
 
 Int64 = npt.NDArray[np.int64]
@@ -81,10 +81,10 @@ def check_token_type(transform: Transform, column: pa.Field, *, floats_hint: str
     leaf = leaf_type(column.type)
     if pt.is_floating(leaf) or pt.is_decimal(leaf):
         raise transform.wrong_column(
-            column, f"{TOKEN_TYPES}. Use {floats_hint} for measurements, or cast to an integer"
+            column, f"{CATEGORY_TYPES}. Use {floats_hint} for measurements, or cast to an integer"
         )
     if not can_be_token(leaf):
-        raise transform.wrong_column(column, TOKEN_TYPES)
+        raise transform.wrong_column(column, CATEGORY_TYPES)
 
 
 # --- statistic --------------------------------------------------------------------------------------------------------

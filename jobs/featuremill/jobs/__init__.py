@@ -1,0 +1,1 @@
+"""The jobs: what `featuremill run` runs, and its command line."""
