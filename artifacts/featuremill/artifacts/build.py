@@ -197,10 +197,12 @@ def write_fitted(
     provenance: Mapping[str, Any] | None = None,
     warnings: Iterable[str] = (),
     attributes: bytes | None = None,
+    bound: Any = None,
 ) -> Manifest:
     """Finish an artifact whose states lie in `store` already: write the other files, the manifest last.
 
-    The parameters are those of :func:`build_files`, with a bound-to-be ``Pipeline`` and the states' paths by slot key.
+    The parameters are those of :func:`build_files`, with a ``Pipeline`` and the states' paths by slot key. `bound` is
+    that pipeline with its states, where the caller has it: binding builds the indexes of all vocabularies.
 
     Returns
     -------
@@ -214,7 +216,7 @@ def write_fitted(
         )
     states = {key: read_state(store, path) for key, path in paths.items()}
     files = {path: store.get(path) for path in (*paths.values(), *_stock_files(store))}
-    more = _accompanying(pipeline, states, golden, attributes)
+    more = _accompanying(pipeline, states, golden, attributes, bound)
     manifest = _manifest(pipeline, states, files | more, name, rows, provenance, warnings)
     for path, data in more.items():
         store.put(path, data)
@@ -231,7 +233,11 @@ def _stock_files(store: Store) -> list[str]:
 
 
 def _accompanying(
-    pipeline: Any, states: Mapping[str, pa.Table], golden: pa.RecordBatch | None, attributes: bytes | None
+    pipeline: Any,
+    states: Mapping[str, pa.Table],
+    golden: pa.RecordBatch | None,
+    attributes: bytes | None,
+    bound: Any = None,
 ) -> dict[str, bytes]:
     """The files beside the states: golden rows, readable vocabularies, the stock attributes."""
     files: dict[str, bytes] = {}
@@ -246,8 +252,9 @@ def _accompanying(
     if any(getattr(t, "beam_only", False) for t in pipeline.transforms):
         return files  # What becomes of a row only Beam can tell.
     if golden is None:
-        golden = pa.RecordBatch.from_pylist([], schema=pipeline.input_schema)
-    golden, expected = _golden_pair(pipeline.bind(states), golden.slice(0, GOLDEN_ROWS))
+        golden, expected = (pa.RecordBatch.from_pylist([], s) for s in (pipeline.input_schema, pipeline.output_schema))
+    else:
+        golden, expected = _golden_pair(bound or pipeline.bind(states), golden.slice(0, GOLDEN_ROWS))
     pair = [golden.to_struct_array(), expected.to_struct_array()]
     files[GOLDEN] = state_bytes(pa.table(pair, names=["input", "expected"]))
     return files

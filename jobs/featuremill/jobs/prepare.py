@@ -187,6 +187,8 @@ class _Prepared:
         )
 
     def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:
+        # Importing Beam takes a second or two, which is the start of the process and not of the run.
+        import featuremill.transforms.beam  # noqa: F401  # imported for its time
         from featuremill.core.dataset import Staging
 
         began, started = time.monotonic(), datetime.now(UTC)
@@ -339,8 +341,10 @@ class _Prepared:
         paths = {slot.key: f"states/{slot.key}.arrow" for slot in self.pipeline.slots()}
         states = {key: read_state(store, path) for key, path in paths.items()}
         warnings = [w for i, t in enumerate(self.transforms) for w in t.warnings(self._own(i, states))]
+        golden = self._golden_rows(str(folder))
         manifest = write_fitted(
-            store, self.pipeline, paths, name=job.artifact_name, golden=self._golden_rows(str(folder)),
+            store, self.pipeline, paths, name=job.artifact_name, golden=golden,
+            bound=bound_pipeline(str(folder)) if golden is not None else None,
             rows={"seen": rows.source, "used": fitted, "set_aside": rows.aside},
             provenance={
                 "job": job.name, "job_digest": job_digest(job), "run": self.name, "source": dict(self.described),
@@ -360,10 +364,10 @@ class _Prepared:
     def _own(self, transform: int, states: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         return {s.slot: states[s.key] for s in self.pipeline.slots() if s.transform == transform}
 
-    def _golden_rows(self, folder: str) -> pa.RecordBatch:
+    def _golden_rows(self, folder: str) -> pa.RecordBatch | None:
         """The first few rows of the source that can be processed, to be kept with what becomes of them."""
         if any(t.beam_only for t in self.transforms):
-            return pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)
+            return None
         found = [pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)]
         for batch in (batch for fragment in self.fragments for batch in fragment.batches(None)):
             kept, _, _ = apply_or_reject(bound_pipeline(folder).apply, batch.slice(0, 2 * GOLDEN_ROWS))

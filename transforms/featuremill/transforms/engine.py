@@ -32,6 +32,13 @@ from featuremill.transforms.rejects import apply_or_reject
 __all__ = ["FitArtifact", "StateFile", "fit_states", "one_schema", "unify_schemas", "write_manifest"]
 
 
+_Packed = tuple[str, bytes]
+"""A slot's key and a partial."""
+
+_Placed = tuple[tuple[str, int], _Packed]
+"""A partial under its slot and shard."""
+
+
 @dataclass(frozen=True)
 class StateFile:
     """A finished state, as it lies in the artifact's folder."""
@@ -181,7 +188,7 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
         self.rows = Metrics.counter("featuremill", f"scan_{number}_rows")
         self.rejected = Metrics.counter("featuremill", f"scan_{number}_rows_rejected")
 
-    def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[tuple[Any, pa.Table]]:
+    def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[_Placed]:
         scan = self.scan
         bound = once_per_process((self.token, self.number), lambda: self._bind(schema, known))
         collected = {slot.key: slot.analyzer.accumulator() for slot in scan.slots}
@@ -193,7 +200,7 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
             self.rejected.inc(rejected)
         for slot in scan.slots:
             for shard, piece in enumerate(slot.analyzer.split(collected[slot.key].partial(), self.shards)):
-                yield (slot.key, shard), (slot.key, piece)
+                yield (slot.key, shard), (slot.key, _pack(piece))
 
     def _bind(self, schema: pa.Schema, known: list[StateFile]) -> BoundPipeline:
         store = open_store(self.folder)
@@ -239,10 +246,28 @@ def _columns_for(bound: BoundPipeline, scan: Scan, batch: pa.RecordBatch) -> tup
     return found, len(rejects)
 
 
+def _pack(table: pa.Table) -> bytes:
+    """A table as it travels between workers.
+
+    As bytes, and not as a pickled table: Beam writes bytes into its buffers in one go, while a pickler gives other
+    threads a turn with an element half written, which Beam 2.77 does not guard against.
+    """
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _unpack(data: bytes) -> pa.Table:
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
+
+
 class _Merge(beam.CombineFn):  # type: ignore[misc]
     """Partials of one slot and shard, merged whenever a good deal has gathered: memory follows the result, not the data."""
 
-    EAGER_ROWS = 65_536
+    EAGER_ROWS = 262_144
 
     def __init__(self, plan: Plan) -> None:
         self.analyzers = {slot.key: slot.analyzer for slot in plan.slots}
@@ -250,47 +275,55 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
     def create_accumulator(self) -> _Merging:
         return _Merging()
 
-    def add_input(self, merging: _Merging, value: tuple[str, pa.Table]) -> _Merging:
-        slot, table = value
-        return self._add(merging, slot, [table])
-
-    def merge_accumulators(self, accumulators: Iterable[_Merging]) -> _Merging:
-        merged = _Merging()
-        for other in accumulators:
-            if other.slot is not None:
-                self._add(merged, other.slot, other.tables)
-        return merged
-
-    def extract_output(self, merging: _Merging) -> pa.Table:
-        assert merging.slot is not None  # Beam combines no key without a value
-        return self.analyzers[merging.slot].merge(merging.tables)
-
-    def _add(self, merging: _Merging, slot: str, tables: list[pa.Table]) -> _Merging:
+    def add_input(self, merging: _Merging, value: _Packed) -> _Merging:
+        slot, data = value
         merging.slot = slot
-        merging.tables = [*merging.tables, *tables]
+        merging.tables.append(_unpack(data))
         gathered = sum(t.num_rows for t in merging.tables)
         if len(merging.tables) > 1 and gathered > max(self.EAGER_ROWS, 2 * merging.merged_rows):
-            merging.tables = [self.analyzers[slot].merge(merging.tables)]
+            merging.tables = [self._merged(merging)]
             merging.merged_rows = merging.tables[0].num_rows
         return merging
+
+    def merge_accumulators(self, accumulators: Iterable[_Merging | _Packed]) -> _Merging:
+        merged = _Merging()
+        for other in accumulators:
+            if isinstance(other, tuple):
+                self.add_input(merged, other)
+            else:
+                for table in other.tables:
+                    self.add_input(merged, (other.slot, _pack(table)))
+        return merged
+
+    def compact(self, merging: _Merging | _Packed) -> _Merging | _Packed:
+        """What is sent to the worker that merges the rest."""
+        if isinstance(merging, tuple) or not merging.tables:
+            return merging
+        return merging.slot, _pack(self._merged(merging))
+
+    def extract_output(self, merging: _Merging) -> pa.Table:
+        return self._merged(merging)
+
+    def _merged(self, merging: _Merging) -> pa.Table:
+        return self.analyzers[merging.slot].merge(merging.tables)
 
 
 @dataclass
 class _Merging:
-    slot: str | None = None
+    slot: str = ""
     tables: list[pa.Table] = field(default_factory=list)
     merged_rows: int = 0
 
 
-def _trim(merged: tuple[tuple[str, int], pa.Table], plan: Plan) -> tuple[str, tuple[int, pa.Table]]:
+def _trim(merged: tuple[tuple[str, int], pa.Table], plan: Plan) -> tuple[str, tuple[int, bytes]]:
     (slot, shard), partial = merged
-    return slot, (shard, _analyzer(plan, slot).trim(partial))
+    return slot, (shard, _pack(_analyzer(plan, slot).trim(partial)))
 
 
-def _finish(found: tuple[str, Iterable[tuple[int, pa.Table]]], plan: Plan, folder: str) -> StateFile:
+def _finish(found: tuple[str, Iterable[tuple[int, bytes]]], plan: Plan, folder: str) -> StateFile:
     slot, pieces = found
     analyzer = _analyzer(plan, slot)
-    tables = [table for _, table in sorted(pieces, key=lambda piece: piece[0])]
+    tables = [_unpack(data) for _, data in sorted(pieces, key=lambda piece: piece[0])]
     state = analyzer.finish(analyzer.merge(tables) if len(tables) > 1 else tables[0])
     return StateFile(slot, write_state(open_store(folder), slot, state))
 
