@@ -70,7 +70,9 @@ SCALING = [
     *(
         case
         for kind, parameters in (
-            (ScaleToZScore, {}), (ScaleTo01, ON_SIGMOID), (ScaleByMinMax, {"min_value": -1, "max_value": 4.5} | ON_SIGMOID),
+            (ScaleToZScore, {}),
+            (ScaleTo01, ON_SIGMOID),
+            (ScaleByMinMax, {"min_value": -1, "max_value": 4.5} | ON_SIGMOID),
             (ScaleToGaussian, {}),
         )
         for case in (
@@ -131,8 +133,14 @@ ANY_TEXT = types_with(*STRINGS, *BINARIES)
 DATE_TEXT = types_with(*STRINGS, *BINARIES[:3], *DATES, *TIMESTAMPS[:4])
 IMPUTATION = [
     Case(Impute(["x"], strategy="mean"), NUMBERS, fails=(JobError,), on_null=inside_filled, on_nan=filled),
-    Case(Impute(["x", "y"], strategy="median", indicator=True), NUMBERS, fails=(JobError,), on_null=inside_filled, on_nan=filled),
-    Case(Impute(["x"], strategy="most_frequent", output="y"), COUNTABLE, fails=(JobError,), on_null=inside_filled, on_nan=filled),
+    Case(
+        Impute(["x", "y"], strategy="median", indicator=True),
+        NUMBERS, fails=(JobError,), on_null=inside_filled, on_nan=filled,
+    ),
+    Case(
+        Impute(["x"], strategy="most_frequent", output="y"),
+        COUNTABLE, fails=(JobError,), on_null=inside_filled, on_nan=filled,
+    ),
     Case(
         Impute(["x"], strategy="most_frequent", indicator=True, nan_as_missing=False),
         COUNTABLE, fails=(JobError,), on_null=inside_filled, on_nan=unfilled_nan,
@@ -196,10 +204,10 @@ CROSSING = [
 
 TEXT = [
     Case(NGrams(["x"]), FLAT_TEXTS_AND_BYTES),
-    Case(NGrams(["x", "y"], " ,", ngram_range=(1, 3), ngrams_separator="", output="{column}_grams"), FLAT_TEXTS_AND_BYTES),
+    Case(NGrams(["x", "y"], " ,", ngram_range=(1, 3), ngrams_separator="", output="{column}_n"), FLAT_TEXTS_AND_BYTES),
     Case(NGrams(["x"], ngram_range=(2, 2), ngrams_separator="é"), FLAT_TEXTS_AND_BYTES),
     Case(BagOfWords(["x"], " "), FLAT_TEXTS_AND_BYTES),
-    Case(BagOfWords(["x", "y"], ngram_range=(1, 2), ngrams_separator=" ", compute_word_count=True), FLAT_TEXTS_AND_BYTES),
+    Case(BagOfWords(["x"], ngram_range=(1, 2), ngrams_separator=" ", compute_word_count=True), FLAT_TEXTS_AND_BYTES),
     Case(BagOfWords(["x"], "é ", compute_word_count=True, key_vocab_filename="words"), FLAT_TEXTS),
     Case(DeduplicateTensorPerRow(["x"]), DEDUPLICABLE),
     Case(DeduplicateTensorPerRow(["x", "y"], output="{column}_once"), DEDUPLICABLE),
@@ -253,7 +261,10 @@ DATETIMES = [
 
 
 CASES: dict[str, list[Case]] = {}
-for _case in (*SCALING, *BUCKETING, *NUMERIC, *IMPUTATION, *VOCABULARIES, *ENCODING, *HASHING, *CROSSING, *TEXT, *TFIDFS, *DATETIMES):
+for _case in (
+    *SCALING, *BUCKETING, *NUMERIC, *IMPUTATION, *VOCABULARIES, *ENCODING, *HASHING, *CROSSING, *TEXT, *TFIDFS,
+    *DATETIMES,
+):  # fmt: skip
     CASES.setdefault(type(_case.transform).__name__, []).append(_case)
 
 

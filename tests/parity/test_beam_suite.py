@@ -20,7 +20,16 @@ pytestmark = pytest.mark.differential
 STOCK_IMPORT = "from apache_beam.ml.transforms import tft"
 OUR_IMPORT = "import featuremill.transforms as tft"
 
-DIFFERENT: dict[str, str] = {}
+LAYOUT = (
+    "looks for a vocabulary in TensorFlow Transform's layout (transform_fn/assets); featuremill's artifacts hold no "
+    "TensorFlow graph, and keep readable copies in vocabulary/"
+)
+
+DIFFERENT = {
+    "BagOfWordsTest.test_count_per_key_on_list": LAYOUT,
+    "ComputeAndApplyVocabTest.test_multiple_columns_with_default_vocab_name": LAYOUT,
+    "ComputeAndApplyVocabTest.test_multiple_columns_with_vocab_name": LAYOUT,
+}
 
 
 def _suite() -> types.ModuleType:

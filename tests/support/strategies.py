@@ -1,7 +1,7 @@
 """Arrow columns for tests: every type, awkward values, and the many layouts that one column can have.
 
-A column is *plain* (no offset, no dictionary, zeros under nulls) as the strategies draw it; :func:`layouts` gives the same
-rows as Arrow may hold them just as well: sliced, dictionary-encoded, with rubbish under its nulls.
+A column is *plain* (no offset, no dictionary, zeros under nulls) as the strategies draw it; :func:`layouts` gives the
+same rows as Arrow may hold them just as well: sliced, dictionary-encoded, with rubbish under its nulls.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ NOTHING = (pa.null(),)
 STRUCTS = (pa.struct([("a", pa.int64())]),)
 
 LEAVES = (
-    *BOOLEANS, *INTEGERS, *FLOATS, *DECIMALS, *STRINGS, *BINARIES, *DATES, *TIMES, *TIMESTAMPS, *DURATIONS, *NOTHING, *STRUCTS,
+    *BOOLEANS, *INTEGERS, *FLOATS, *DECIMALS, *STRINGS, *BINARIES, *DATES, *TIMES, *TIMESTAMPS, *DURATIONS, *NOTHING,
+    *STRUCTS,
 )  # fmt: skip
 """The types of single values."""
 
@@ -68,7 +69,9 @@ _IN_LISTS = (
     pa.bool_(), pa.int32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64(), pa.decimal128(9, 2), pa.string(),
     pa.large_string(), pa.binary(), pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.null(), STRUCTS[0],
 )
-_IN_DICTIONARIES = (pa.int64(), pa.float64(), pa.string(), pa.large_string(), pa.binary(), pa.date32(), pa.timestamp("ms"))
+_IN_DICTIONARIES = (
+    pa.int64(), pa.float64(), pa.string(), pa.large_string(), pa.binary(), pa.date32(), pa.timestamp("ms"),
+)  # fmt: skip
 _INDICES = (pa.int8(), pa.uint16(), pa.int32(), pa.int64())
 
 
@@ -139,7 +142,7 @@ def special_values(leaf: pa.DataType) -> list[Any]:
     if pt.is_decimal(leaf):
         return [Decimal("1.50"), Decimal("0.00"), Decimal("-3.25"), Decimal("1234567.89"), Decimal("100.00")]
     if leaf in STRINGS:
-        return ["a", "", "b", "a b", "line\nbreak", "é→𝄞", "a\x00", " ", ",a,,b", "a long text, longer than twelve bytes"]
+        return ["a", "", "b", "a b", "line\nbreak", "é→𝄞", "a\x00", " ", ",a,,b", "longer than twelve bytes"]
     if pt.is_fixed_size_binary(leaf):
         return [b"ab", b"\x00\x00", b"\xff\xfe", b"a "]
     if leaf in BINARIES:
@@ -155,7 +158,8 @@ def _special_ticks(leaf: pa.DataType) -> list[Any]:
     if pt.is_time(leaf):
         return [seconds * _TICKS[leaf.unit] for seconds in (0, 1, 3_600, 86_399)]
     if pt.is_timestamp(leaf) or pt.is_duration(leaf):
-        return [seconds * _TICKS[leaf.unit] for seconds in (0, -1, 1_362_105_596, 1_711_846_800, 951_782_399, -2_000_000_000)]
+        seconds = (0, -1, 1_362_105_596, 1_711_846_800, 951_782_399, -2_000_000_000)
+        return [s * _TICKS[leaf.unit] for s in seconds]
     if pt.is_struct(leaf):
         return [{"a": 1}, {"a": None}, {"a": 2}]
     return [None]
@@ -221,7 +225,7 @@ def _array(rows: list[Any], type_: pa.DataType) -> pa.Array:
 
 @cache
 def example_column(type_: pa.DataType, domain: Domain | None = None) -> pa.Array:
-    """One column of a type with all its special values (or those of the domain), some of them twice, and nulls."""
+    """One column of a type with all its special values (or those of the domain), some twice, and nulls."""
     leaves = list((domain or special_values)(leaf_of(type_)))
     return _array(_example_rows(type_, [leaves[0], None, *leaves, leaves[0]]), type_)
 
@@ -279,7 +283,8 @@ def _odd_dictionary(array: pa.Array) -> pa.Array:
     values = encoded.dictionary
     size = len(values)
     unused = pa.array(special_values(array.type)[:1], array.type)
-    dictionary = pa.concat_arrays([values.take(pa.array(range(size - 1, -1, -1), pa.int64())), pa.nulls(1, array.type), values, unused])
+    backwards = values.take(pa.array(range(size - 1, -1, -1), pa.int64()))
+    dictionary = pa.concat_arrays([backwards, pa.nulls(1, array.type), values, unused])
     indices = []
     for row, code in enumerate(encoded.indices.to_pylist()):
         if code is None:

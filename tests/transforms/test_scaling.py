@@ -75,9 +75,20 @@ def test_z_score_and_range_are_those_of_scikit_learn(values: list[float]) -> Non
 
 def test_results_are_rounded_once() -> None:
     values = np.random.default_rng(0).normal(size=1000)
-    narrow = fit_apply(ScaleToZScore(columns=["x"]), values)
-    wide = fit_apply(ScaleToZScore(columns=["x"], dtype="float64"), values)
+    narrow = fit_apply(ScaleTo01(columns=["x"]), values)
+    wide = fit_apply(ScaleTo01(columns=["x"], dtype="float64"), values)
     assert narrow == np.array(wide).astype(np.float32).tolist()
+
+
+def test_a_z_score_subtracts_in_float64_and_divides_in_float32() -> None:
+    seconds = 1.7e9 + np.arange(1000.0)  # in float32, all of these are one of nine numbers
+    narrow = np.array(fit_apply(ScaleToZScore(columns=["x"]), seconds))
+    wide = np.array(fit_apply(ScaleToZScore(columns=["x"], dtype="float64"), seconds))
+    np.testing.assert_allclose(narrow, wide, rtol=3e-7)
+    assert len(set(narrow)) == 1000
+    for spread in (1e-30, 1e30):  # out of what float32 can divide
+        values = np.array([-spread, spread])
+        assert fit_apply(ScaleToZScore(columns=["x"]), values) == [-1.0, 1.0]
 
 
 def test_nulls_and_nan_pass_and_take_no_part() -> None:

@@ -20,8 +20,18 @@ from urllib.parse import quote
 from featuremill.artifacts.errors import ParameterError
 
 __all__ = [
-    "ATTRIBUTES", "GOLDEN", "STOCK", "alias_folder", "alias_number", "alias_path", "aliases_folder", "file_name", "join",
-    "state_path", "version_folder", "versions_folder",
+    "ATTRIBUTES",
+    "GOLDEN",
+    "STOCK",
+    "alias_folder",
+    "alias_number",
+    "alias_path",
+    "aliases_folder",
+    "file_name",
+    "join",
+    "state_path",
+    "version_folder",
+    "versions_folder",
 ]
 
 GOLDEN = "golden.arrow"

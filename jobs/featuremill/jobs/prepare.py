@@ -80,14 +80,19 @@ class PreparePlan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-ready values."""
         return {
-            "job": self.job.name, "kind": self.job.kind, "run": self.run, "source": dict(self.source),
+            "job": self.job.name,
+            "kind": self.job.kind,
+            "run": self.run,
+            "source": dict(self.source),
             "fragments": self.fragments,
             "input": [{"name": f.name, "type": str(f.type)} for f in self.input_schema],
             "output": [
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
             "scans": [{"why": s.why, "columns": list(s.columns), "statistics": len(s.slots)} for s in self.scans],
-            "split_sql": self.split_sql, "dataset": self.dataset, "artifact": self.artifact,
+            "split_sql": self.split_sql,
+            "dataset": self.dataset,
+            "artifact": self.artifact,
             "warnings": list(self.warnings),
         }
 
@@ -139,8 +144,11 @@ class _Prepared:
         self.name = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         spec = job.source.parquet
         self.source = ParquetSource(
-            spec.path, where=spec.where, columns=spec.columns,
-            fragment_rows=spec.fragment_rows, batch_rows=spec.batch_rows,
+            spec.path,
+            where=spec.where,
+            columns=spec.columns,
+            fragment_rows=spec.fragment_rows,
+            batch_rows=spec.batch_rows,
         )
         self.fragments = self.source.fragments()
         self.transforms: list[Transform] = list(job.transforms)
@@ -180,10 +188,18 @@ class _Prepared:
         for transform in self.transforms:
             made_by.update(dict.fromkeys(transform.output_names, transform.type_name))
         return PreparePlan(
-            job=job, run=self.name, source=self.described, fragments=len(self.fragments),
-            input_schema=pipeline.input_schema, output_schema=pipeline.output_schema, scans=self.scans,
-            made_by=made_by, split_sql=self.sql, dataset=str(Path(job.dataset.path) / self.name),
-            artifact=f"{job.artifact.root}/{job.artifact_name}", warnings=(),
+            job=job,
+            run=self.name,
+            source=self.described,
+            fragments=len(self.fragments),
+            input_schema=pipeline.input_schema,
+            output_schema=pipeline.output_schema,
+            scans=self.scans,
+            made_by=made_by,
+            split_sql=self.sql,
+            dataset=str(Path(job.dataset.path) / self.name),
+            artifact=f"{job.artifact.root}/{job.artifact_name}",
+            warnings=(),
         )
 
     def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:
@@ -198,8 +214,11 @@ class _Prepared:
         staging.open()
         self.stages: dict[str, float] = {}
         facts = {
-            "run": self.name, "job": self.job.name, "kind": self.job.kind,
-            "started": started.isoformat(timespec="seconds"), "source": dict(self.described),
+            "run": self.name,
+            "job": self.job.name,
+            "kind": self.job.kind,
+            "started": started.isoformat(timespec="seconds"),
+            "source": dict(self.described),
             "versions": package_versions(),
         }
         try:
@@ -238,7 +257,8 @@ class _Prepared:
             return (
                 pipeline
                 | "Fragments" >> beam.Create(fragments, reshuffle=True)
-                | "MLTransform" >> MLTransform(
+                | "MLTransform"
+                >> MLTransform(
                     write_artifact_location=str(staging.artifact.absolute()),
                     transforms=[Transforms(self.transforms, shards=shards, schema=schema)],
                 )
@@ -270,19 +290,34 @@ class _Prepared:
         with self._timed("artifact"):
             artifact, states, warnings = self._publish_artifact(staging, rows, self._fitted(results))
         with self._timed("dataset"):
-            manifest = commit(staging, results, self.stored, {
-                "run": self.name, "job": self.job.name, "artifact": artifact, "source": facts["source"],
-                "split": self.job.split.model_dump() if self.job.split else None,
-            })
+            manifest = commit(
+                staging,
+                results,
+                self.stored,
+                {
+                    "run": self.name,
+                    "job": self.job.name,
+                    "artifact": artifact,
+                    "source": facts["source"],
+                    "split": self.job.split.model_dump() if self.job.split else None,
+                },
+            )
         record = RunRecord(
-            **facts, status="done", seconds=round(time.monotonic() - began, 3), stages=self.stages, rows=rows,
-            splits={s: n for s, n in manifest["rows"].items() if s != REJECTED}, dataset=str(staging.final),
-            dead_letters=str(staging.final / REJECTED) if rows.aside else None, artifact=artifact,
+            **facts,
+            status="done",
+            seconds=round(time.monotonic() - began, 3),
+            stages=self.stages,
+            rows=rows,
+            splits={s: n for s, n in manifest["rows"].items() if s != REJECTED},
+            dataset=str(staging.final),
+            dead_letters=str(staging.final / REJECTED) if rows.aside else None,
+            artifact=artifact,
             features=tuple(
                 {"name": f.name, "type": str(f.type), "made_by": self.plan.made_by[f.name]}
                 for f in self.pipeline.output_schema
             ),
-            vocabularies=_vocabularies(self.pipeline, states), warnings=tuple(warnings),
+            vocabularies=_vocabularies(self.pipeline, states),
+            warnings=tuple(warnings),
         )
         # The run's folder comes last, so that a job that is killed between the two can be run again under its name.
         moved: AliasMoved | None = None
@@ -300,12 +335,12 @@ class _Prepared:
         """Where every row went, and the proof that none is missing."""
         source, read = self.described["rows"], sum(r.read for r in results)
         rows = RowAccount(
-            source=source, filtered=source - read,
-            written=sum(r.written for r in results), aside=sum(r.aside for r in results),
+            source=source,
+            filtered=source - read,
+            written=sum(r.written for r in results),
+            aside=sum(r.aside for r in results),
         )
-        lost = [
-            r.fragment for r in results if r.read != r.written + r.aside or r.promised not in (None, r.read)
-        ]
+        lost = [r.fragment for r in results if r.read != r.written + r.aside or r.promised not in (None, r.read)]
         everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
         if lost or not rows.balanced or not everyone:
             raise JobError(
@@ -343,21 +378,33 @@ class _Prepared:
         warnings = [w for i, t in enumerate(self.transforms) for w in t.warnings(self._own(i, states))]
         golden = self._golden_rows(str(folder))
         manifest = write_fitted(
-            store, self.pipeline, paths, name=job.artifact_name, golden=golden,
+            store,
+            self.pipeline,
+            paths,
+            name=job.artifact_name,
+            golden=golden,
             bound=bound_pipeline(str(folder)) if golden is not None else None,
             rows={"seen": rows.source, "used": fitted, "set_aside": rows.aside},
             provenance={
-                "job": job.name, "job_digest": job_digest(job), "run": self.name, "source": dict(self.described),
+                "job": job.name,
+                "job_digest": job_digest(job),
+                "run": self.name,
+                "source": dict(self.described),
                 "fitted_on": job.split.fitted if job.split else "all rows",
             },
-            warnings=warnings, attributes=attributes(self.transforms),
+            warnings=warnings,
+            attributes=attributes(self.transforms),
         )
         publish(job.artifact.root, job.artifact_name, folder)
         version = manifest.version
         name = f"{job.artifact.root}/{job.artifact_name}"
         artifact = {
-            "root": job.artifact.root, "name": job.artifact_name, "version": version, "alias": job.artifact.alias,
-            "reference": f"{name}@{version}", "path": f"{name}/versions/{version}",
+            "root": job.artifact.root,
+            "name": job.artifact_name,
+            "version": version,
+            "alias": job.artifact.alias,
+            "reference": f"{name}@{version}",
+            "path": f"{name}/versions/{version}",
         }
         return artifact, states, warnings
 
@@ -398,7 +445,9 @@ class _Prepared:
             raise AliasMoved(
                 f"{job.artifact_name}@{name} was moved to {now} while the job was running, and was left there. The run "
                 f"itself is complete: its artifact is {version}. Look at both, then move the alias.",
-                artifact=job.artifact_name, alias=name, version=version,
+                artifact=job.artifact_name,
+                alias=name,
+                version=version,
             )
         move(job.artifact.root, job.artifact_name, name, version, why=f"run {self.name}", expected=before)
 
@@ -427,7 +476,11 @@ class _Prepared:
         if not staging.path.exists():
             return
         record = RunRecord(
-            **facts, status="failed", seconds=round(time.monotonic() - began, 3), stages=self.stages, rows=rows,
+            **facts,
+            status="failed",
+            seconds=round(time.monotonic() - began, 3),
+            stages=self.stages,
+            rows=rows,
             error=str(error) or type(error).__name__,
             dead_letters=str(staging.final / REJECTED) if rows is not None else None,
         )
@@ -447,11 +500,14 @@ def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[d
         table = states[slot.key]
         if table.column_names[:2] == ["token", "count"]:
             top = table.slice(0, TOP_TOKENS).to_pylist()
-            found.append({
-                "column": slot.slot, "size": table.num_rows,
-                "made_by": type(pipeline.transforms[slot.transform]).__name__,
-                "top": [[row["token"], row["count"]] for row in top],
-            })
+            found.append(
+                {
+                    "column": slot.slot,
+                    "size": table.num_rows,
+                    "made_by": type(pipeline.transforms[slot.transform]).__name__,
+                    "top": [[row["token"], row["count"]] for row in top],
+                }
+            )
     return tuple(sorted(found, key=lambda v: (-v["size"], v["column"]))[:LARGEST_VOCABULARIES])
 
 

@@ -44,7 +44,7 @@ STOCK: dict[str, Any] = {
                 "outputs": {
                     "type": "object",
                     "additionalProperties": {"type": "string"},
-                    "description": "The columns that it makes and their types, where they are not known: list<float32>.",
+                    "description": "The columns that it makes and their types, where not known: list<float32>.",
                 },
             },
             "description": "Its keyword arguments. A secret is a reference, env:NAME.",

@@ -33,9 +33,12 @@ Bool = npt.NDArray[np.bool_]
 
 def is_list(type_: pa.DataType) -> bool:
     """Whether values are lists: variable, large, view or fixed-size."""
-    return (
-        pt.is_list(type_) or pt.is_large_list(type_) or pt.is_fixed_size_list(type_)
-        or pt.is_list_view(type_) or pt.is_large_list_view(type_)
+    return bool(
+        pt.is_list(type_)
+        or pt.is_large_list(type_)
+        or pt.is_fixed_size_list(type_)
+        or pt.is_list_view(type_)
+        or pt.is_large_list_view(type_)
     )
 
 
@@ -75,17 +78,21 @@ def replace_leaf_type(type_: pa.DataType, leaf: pa.DataType) -> pa.DataType:
 def is_numeric(type_: pa.DataType) -> bool:
     """Whether the leaves are numbers: integers, floats, decimals, booleans (as 0 and 1) or all null."""
     leaf = leaf_type(type_)
-    return (
-        pt.is_integer(leaf) or pt.is_floating(leaf) or pt.is_decimal(leaf) or pt.is_boolean(leaf) or pt.is_null(leaf)
-    )
+    numbers = pt.is_integer(leaf) or pt.is_floating(leaf) or pt.is_decimal(leaf)
+    return bool(numbers or pt.is_boolean(leaf) or pt.is_null(leaf))
 
 
 def is_text(type_: pa.DataType) -> bool:
     """Whether the leaves are strings or bytes, in any of Arrow's layouts."""
     leaf = leaf_type(type_)
-    return (
-        pt.is_string(leaf) or pt.is_large_string(leaf) or pt.is_string_view(leaf)
-        or pt.is_binary(leaf) or pt.is_large_binary(leaf) or pt.is_binary_view(leaf) or pt.is_fixed_size_binary(leaf)
+    return bool(
+        pt.is_string(leaf)
+        or pt.is_large_string(leaf)
+        or pt.is_string_view(leaf)
+        or pt.is_binary(leaf)
+        or pt.is_large_binary(leaf)
+        or pt.is_binary_view(leaf)
+        or pt.is_fixed_size_binary(leaf)
     )
 
 
@@ -128,7 +135,7 @@ def _null_mask(array: pa.Array) -> pa.Array | None:
 
 
 def to_float64(array: pa.Array) -> tuple[Float64, Bool | None]:
-    """The leaves' numbers as float64, shape (n,), and which are valid (None: all); invalid slots hold 0.0, NaN is valid.
+    """The leaves' numbers as float64, shape (n,), and which are valid (None: all); invalid slots hold 0.0, NaN counts.
 
     Integers beyond 2**53 round to the nearest float64; decimals likewise. `array` must not be a list.
     """

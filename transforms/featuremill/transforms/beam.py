@@ -23,7 +23,7 @@ from featuremill.transforms.engine import FitArtifact
 from featuremill.transforms.plan import Plan
 from featuremill.transforms.registry import CATALOGUE, from_config, to_config, transform_class
 
-__all__ = ["Handler", "Provider", "Transforms", "attributes", *CATALOGUE]
+__all__ = ["Handler", "Provider", "Transforms", "attributes", *CATALOGUE]  # noqa: PLE0604  # CATALOGUE: all strings
 
 
 class Provider(MLTransformProvider):  # type: ignore[misc]
@@ -47,13 +47,11 @@ class Transforms(Provider):
     shards
         Into how many pieces vocabularies are cut while they are combined; no result depends on it.
     schema
-        The schema of the rows; needed where steps of Beam's own (:class:`~featuremill.transforms.stock.Stock`) are among
+        The schema of the rows; needed where Beam's own steps (:class:`~featuremill.transforms.stock.Stock`) are among
         the transforms, since Beam has to know the types while the pipeline is built.
     """
 
-    def __init__(
-        self, transforms: Sequence[Transform], *, shards: int = 1, schema: pa.Schema | None = None
-    ) -> None:
+    def __init__(self, transforms: Sequence[Transform], *, shards: int = 1, schema: pa.Schema | None = None) -> None:
         self.transforms = tuple(transforms)
         self.shards = shards
         self.schema = schema

@@ -5,9 +5,9 @@ A :class:`Transform` is configuration: which columns, which parameters. It says 
 batch at a time (:meth:`Transform.apply`). It holds no data and never changes.
 
 An :class:`Analyzer` is a statistic over all rows. Workers fold batches into :class:`Accumulator` objects; what an
-accumulator leaves is a *partial*, an Arrow table that merges with others in any order and any grouping; the last merge is
-finished into a *state*, an Arrow table too, **of the same bytes whatever the order and grouping were**. So the result
-depends on the rows and not on how they were cut, and a partial can be stored and reused.
+accumulator leaves is a *partial*, an Arrow table that merges with others in any order and any grouping; the last merge
+is finished into a *state*, an Arrow table too, **of the same bytes whatever the order and grouping were**. So the
+result depends on the rows and not on how they were cut, and a partial can be stored and reused.
 
 Neither Beam, TensorFlow nor torch is imported here, nor in any family of transforms.
 """
@@ -17,15 +17,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from featuremill.artifacts.errors import ColumnTypeError, MissingColumnError, ParameterError, ParameterTypeError, suggest
+from featuremill.artifacts.errors import (
+    ColumnTypeError,
+    MissingColumnError,
+    ParameterError,
+    ParameterTypeError,
+    suggest,
+)
 
 __all__ = ["Accumulator", "Analyzer", "ColumnTransform", "RowFunction", "State", "Transform"]
 
-State = pa.Table
+State: TypeAlias = pa.Table
 """What an analyzer leaves behind: plain data. Single numbers are the columns of a table of one row."""
 
 RowFunction = Callable[[Any], Any]
@@ -63,7 +69,7 @@ class Analyzer(ABC):
 
     @abstractmethod
     def merge(self, partials: Sequence[pa.Table]) -> pa.Table:
-        """Partials of any batches, merged; associative and commutative but for the order of rows. Never called with none."""
+        """Partials of any batches, merged; associative and commutative but for the order of rows. At least one."""
 
     @abstractmethod
     def finish(self, partial: pa.Table) -> State:
@@ -133,23 +139,30 @@ class Transform(ABC):
         if twice:
             raise self.wrong("output", self.output, f"a different name for each output; {twice[0]!r} comes twice")
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027  # most transforms have nothing to refuse
         """Refuse parameters that cannot work, with :meth:`wrong`. Called once, when the transform is built."""
 
-    def wrong(self, parameter: str, got: Any, expected: str, *, wrong_type: bool = False) -> ParameterError | ParameterTypeError:
+    def wrong(
+        self, parameter: str, got: Any, expected: str, *, wrong_type: bool = False
+    ) -> ParameterError | ParameterTypeError:
         """The error for a bad parameter, to be raised by the caller: names the transform, the value and what to do."""
         kind = ParameterTypeError if wrong_type else ParameterError
         place = f"{self.type_name}({', '.join(repr(c) for c in self.columns)})"
         return kind(
             f"{place}: {parameter} got {got!r}, expected {expected}.",
-            transform=self.type_name, columns=list(self.columns), parameter=parameter, value=got,
+            transform=self.type_name,
+            columns=list(self.columns),
+            parameter=parameter,
+            value=got,
         )
 
     def wrong_column(self, column: pa.Field, expected: str) -> ColumnTypeError:
         """The error for a column type that the transform cannot take, to be raised by the caller."""
         return ColumnTypeError(
             f"{self.type_name}({column.name!r}): the column is {column.type}, expected {expected}.",
-            transform=self.type_name, column=column.name, type=str(column.type),
+            transform=self.type_name,
+            column=column.name,
+            type=str(column.type),
         )
 
     # --- what the planner asks -------------------------------------------------------------------------------------
@@ -197,7 +210,7 @@ class Transform(ABC):
         return []
 
     def row_step(self, prepared: Any, schema: pa.Schema) -> Callable[[dict[str, Any]], None] | None:
-        """For serving single rows: a function that puts the outputs into a row of Python values, equal to :meth:`apply`.
+        """For single rows: a function that puts the outputs into a row of Python values, equal to :meth:`apply`.
 
         None: there is no quick way, and the caller takes a batch of one row.
         """
@@ -206,7 +219,7 @@ class Transform(ABC):
     # --- serialisation ---------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """The parameters that differ from their defaults, as JSON-ready values; `type(self)(**config)` gives it back."""
+        """The parameters that differ from their defaults, JSON-ready; `type(self)(**config)` gives it back."""
         result = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -226,7 +239,8 @@ class Transform(ABC):
         if index < 0:
             raise MissingColumnError(
                 f"{self.type_name}({column!r}): there is no such column. {suggest(column, schema.names)}",
-                transform=self.type_name, column=column,
+                transform=self.type_name,
+                column=column,
             )
         return schema.field(index)
 

@@ -24,10 +24,16 @@ from featuremill.transforms.per_value import SPARSE_SHARE, same_values, without_
 from featuremill.transforms.text_split import split_text
 from featuremill.transforms.token_index import hash_values, is_hashable
 
-__all__ = ["Counts", "count_tokens", "cut_by_hash", "merge_counts", "token_type"]
+__all__ = ["Counts", "added_up", "count_tokens", "cut_by_hash", "merge_counts", "token_type"]
 
 COMPACT_ROWS = 1 << 16
 """Counts that pile up before they are added together, at least."""
+
+ADDED_UP = {b"added_up": b"yes"}
+"""Metadata of a table in which each token stands once."""
+
+MOST_CHUNKS = 4
+"""Of so many dictionaries (those of the row groups of a fragment) the counts are left apart in a partial."""
 
 Int64 = npt.NDArray[np.int64]
 
@@ -102,15 +108,20 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
 
     Tables without a type (of columns that were all null) take that of the others.
     """
-    typed = [t for t in tables if not pt.is_null(t.schema.field("token").type)]
+    typed = [t.replace_schema_metadata(None) for t in tables if not pt.is_null(t.schema.field("token").type)]
     if not typed:
         return counts_schema(pa.null()).empty_table()
-    schema = typed[0].schema
+    schema = typed[0].schema.with_metadata(ADDED_UP)
     table = pa.concat_tables(typed)
     if not table.num_rows:
         return schema.empty_table()
     added = table.group_by("token", use_threads=False).aggregate([("count", "sum")])
     return pa.Table.from_arrays([_one_chunk(added.column(c)) for c in ("token", "count_sum")], schema=schema)
+
+
+def added_up(partial: pa.Table) -> pa.Table:
+    """A partial with each token once; one that :func:`merge_counts` made is so already."""
+    return partial if partial.schema.metadata == ADDED_UP else merge_counts([partial])
 
 
 def by_token(table: pa.Table) -> pa.Table:
@@ -129,6 +140,7 @@ def cut_by_hash(table: pa.Table, shards: int) -> list[pa.Table]:
     """`shards` tables, with each token in the one that its hash says; the order of tokens kept."""
     if shards <= 1 or pt.is_null(table.schema.field("token").type):
         return [table] + [table.slice(0, 0)] * (shards - 1)
+    table = added_up(table)
     tokens = (
         table.column("token").combine_chunks() if table.num_rows else pa.array([], table.schema.field("token").type)
     )
@@ -205,8 +217,13 @@ class _Tally:
 
     def partial(self) -> pa.Table:
         self._close_dictionary()
-        self._compact()
-        return self._tables[0] if self._tables else counts_schema(pa.null()).empty_table()
+        if len(self._tables) > MOST_CHUNKS:
+            self._compact()
+        if not self._tables:
+            return counts_schema(pa.null()).empty_table()
+        # A few dictionaries are left as they are: whoever merges partials adds them up on the way.
+        typed = [t for t in self._tables if not pt.is_null(t.schema.field("token").type)]
+        return pa.concat_tables(typed) if typed else self._tables[0]
 
 
 @dataclass(frozen=True)
@@ -244,7 +261,7 @@ class Counts(Analyzer):
         return merge_counts(partials)
 
     def finish(self, partial: pa.Table) -> State:
-        return by_token(partial).combine_chunks()
+        return by_token(added_up(partial)).combine_chunks().replace_schema_metadata(None)
 
     def split(self, partial: pa.Table, shards: int) -> list[pa.Table]:
         return cut_by_hash(partial, shards)

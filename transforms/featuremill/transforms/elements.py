@@ -1,9 +1,9 @@
 """Between the elements of a user's PCollection and fragments.
 
-Rows (dicts, `beam.Row`, NamedTuples) are gathered into batches, go through the same columnar code as everything else, and
-come out in the shape of Beam's own transforms: a `beam.Row` whose transformed columns are NumPy arrays of one dimension,
-a scalar as an array of one element, null as an empty one, text as bytes. Columns that no transform touches keep the very
-object that they held.
+Rows (dicts, `beam.Row`, NamedTuples) are gathered into batches, go through the same columnar code as everything else,
+and come out in the shape of Beam's own transforms: a `beam.Row` whose transformed columns are NumPy arrays of one
+dimension, a scalar as an array of one element, null as an empty one, text as bytes. Columns that no transform touches
+keep the very object that they held.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ToFragments(beam.PTransform):  # type: ignore[misc]
 
 
 class FromFragments(beam.PTransform):  # type: ignore[misc]
-    """Fragments through the artifact in a folder (a PCollection of one element), back in the shape that they came in."""
+    """Fragments through the artifact in a folder (a PCollection of one element), back in the shape they came in."""
 
     def __init__(self, folder: beam.PCollection[str], element_type: Any) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def _rows_to_batch(rows: list[Any], columns: list[str]) -> pa.RecordBatch:
 
 
 def _column(name: str, values: list[Any]) -> pa.Array:
-    """Python values as an Arrow column; where some rows hold a list and others a scalar, all become lists, as in TFT."""
+    """Python values as an Arrow column; where some rows hold a list, others a scalar, all become lists, as in TFT."""
     lists = [isinstance(v, (list, tuple, np.ndarray)) for v in values]
     if any(lists) and not all(lists):
         values = [v if is_list_ or v is None else [v] for v, is_list_ in zip(values, lists, strict=True)]

@@ -1,7 +1,7 @@
 """The passes over the data, as Beam transforms: schema, scans for statistics, and the artifact.
 
-The elements are fragments (see `fragments.py`); a statistic travels as small mergeable tables, and a finished state as a
-file that workers map. Everything that is written is named by its content's place in the plan and has the same bytes
+The elements are fragments (see `fragments.py`); a statistic travels as small mergeable tables, and a finished state as
+a file that workers map. Everything that is written is named by its content's place in the plan and has the same bytes
 whoever writes it, so a retried bundle overwrites a file with itself.
 """
 
@@ -21,8 +21,8 @@ from apache_beam.pvalue import AsList, AsSingleton
 from featuremill.artifacts.build import read_state, write_fitted, write_state
 from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.store import open_store
-from featuremill.transforms.artifact_cache import once_per_process
 from featuremill.transforms.arrays import is_list, is_text, value_type
+from featuremill.transforms.artifact_cache import once_per_process
 from featuremill.transforms.contract import Analyzer, Transform
 from featuremill.transforms.fragments import Fragment, TrainingFragment
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
@@ -265,7 +265,7 @@ def _unpack(data: bytes) -> pa.Table:
 
 
 class _Merge(beam.CombineFn):  # type: ignore[misc]
-    """Partials of one slot and shard, merged whenever a good deal has gathered: memory follows the result, not the data."""
+    """Partials of one slot and shard, merged whenever many have gathered: memory follows the result, not the data."""
 
     EAGER_ROWS = 262_144
 
@@ -333,7 +333,10 @@ def _analyzer(plan: Plan, slot: str) -> Analyzer:
 
 
 def write_manifest(
-    folder: str, transforms: tuple[Transform, ...], schema: pa.Schema | None, states: list[StateFile],
+    folder: str,
+    transforms: tuple[Transform, ...],
+    schema: pa.Schema | None,
+    states: list[StateFile],
     _waited_for: Any = None,
 ) -> str:
     """The last file: with it the folder is an artifact."""

@@ -1,8 +1,8 @@
 """The elements that the engine works on: things that give record batches when a worker asks for them.
 
-A job's PCollection holds fragments, which are tiny and picklable; the rows are read inside the workers, as often as there
-are scans, with the columns that a scan needs. After the transforms a job has fragments again: :class:`TransformedFragment`
-is the recipe "that fragment, through that artifact", computed where it is read.
+A job's PCollection holds fragments, which are tiny and picklable; the rows are read inside the workers, as often as
+there are scans, with the columns that a scan needs. After the transforms a job has fragments again:
+:class:`TransformedFragment` is the recipe "that fragment, through that artifact", computed where it is read.
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ class BoundPipeline:
         The positions of the transforms to apply (a scan applies some); None: all.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, states: Mapping[str, State], only: Iterable[int] | None = None
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, states: Mapping[str, State], only: Iterable[int] | None = None) -> None:
         self.pipeline = pipeline
         self.output_schema = pipeline.output_schema
         self._steps: list[tuple[int, Transform, Any]] = []
@@ -176,7 +174,9 @@ class BoundPipeline:
             for name, read in self._readers:
                 values[name] = read(values[name])
         except KeyError:
-            raise MissingColumnError(f"The column {name!r} is missing. {suggest(name, list(row))}", column=name) from None
+            raise MissingColumnError(
+                f"The column {name!r} is missing. {suggest(name, list(row))}", column=name
+            ) from None
         for step in self._row_steps:
             step(values)
         return values
@@ -192,9 +192,7 @@ class BoundPipeline:
         return readers, steps
 
 
-def _row_through_batch(
-    transform: Transform, prepared: Any, schema: pa.Schema
-) -> Callable[[dict[str, Any]], None]:
+def _row_through_batch(transform: Transform, prepared: Any, schema: pa.Schema) -> Callable[[dict[str, Any]], None]:
     """The general path for a transform without a row path of its own: a batch of one row."""
     inputs = [(c, plain_type(schema.field(c).type)) for c in transform.columns]
     names = transform.output_names

@@ -43,20 +43,43 @@ Float64 = npt.NDArray[np.float64]
 OnConstant = Literal["zero", "sigmoid"]
 
 
+SINGLE_RANGE = (1e-20, 1e20)
+"""Deviations by which float32 can divide without leaving its range on the way."""
+
+
 @dataclass(frozen=True)
 class _ZScore:
-    """``(x - centre) / spread`` by position; a spread of 0 has become 1."""
+    """``(x - centre) / spread`` by position; a spread of 0 has become 1.
+
+    With `single` the difference, taken in float64, is rounded to float32 and divided there. That is how TensorFlow
+    Transform divides, so that results agree with it to the last bit where its differences are exact; the difference
+    itself stays in float64, since in float32 large numbers that lie close together, such as times, lose everything.
+    """
 
     centre: Float64
     spread: Float64
+    single: bool = False
 
-    def kernel(self, values: Float64) -> Float64:
+    def kernel(self, values: Float64) -> npt.NDArray[np.floating]:
         scaled = values - self.centre
+        if self._in_single().all():
+            scaled32 = scaled.astype(np.float32)
+            scaled32 /= self.spread.astype(np.float32)
+            return scaled32
         scaled /= self.spread
         return scaled
 
+    def _in_single(self) -> npt.NDArray[np.bool_]:
+        low, high = SINGLE_RANGE
+        inside: npt.NDArray[np.bool_] = (self.spread > low) & (self.spread < high) & self.single
+        return inside
+
     def row(self, position: int, type_: pa.DataType) -> RowFunction:
         centre, spread = float(self.centre[position]), float(self.spread[position])
+        if self._in_single().all():
+            spread = float(np.float32(spread))
+            # The quotient of two float32, taken in float64 and rounded, is the float32 quotient.
+            return lambda v: None if v is None else c_float(c_float(v - centre).value / spread).value
         if pa.types.is_float32(type_):
             return lambda v: None if v is None else c_float((v - centre) / spread).value
         return lambda v: None if v is None else (v - centre) / spread
@@ -113,11 +136,11 @@ class _Gaussian:
     left: Float64
     right: Float64
 
-    def kernel(self, values: Float64) -> Float64:
+    def kernel(self, values: Float64) -> npt.NDArray[np.floating]:
         scaled = self.scale.kernel(values)
         if not (self.left.any() or self.right.any()):
             return scaled
-        return inverse(scaled, self.left, self.right)
+        return inverse(scaled.astype(np.float64, copy=False), self.left, self.right)
 
     def row(self, position: int, type_: pa.DataType) -> RowFunction:
         left, right = float(self.left[position]), float(self.right[position])
@@ -185,7 +208,8 @@ class ScaleToZScore(_Scaling):
 
     Fitting skips nulls, NaN and infinities; the mean and variance are the correctly rounded ones of the data, however
     it was cut. Applying keeps nulls and NaN. A column of one distinct value, or of none, is only centred: the deviation
-    is taken as 1 (and without any data the mean as 0).
+    is taken as 1 (and without any data the mean as 0). The difference is taken in float64, and for float32 results
+    divided in float32, as TensorFlow Transform does.
 
     Parameters
     ----------
@@ -225,7 +249,8 @@ class ScaleToZScore(_Scaling):
         if not np.isfinite(variances).all():
             raise self.overflow(column, "the variance")
         spread = np.sqrt(variances)
-        return _ZScore(statistic(state, "mean", size, default=0.0), np.where(spread == 0, 1.0, spread))
+        means = statistic(state, "mean", size, default=0.0)
+        return _ZScore(means, np.where(spread == 0, 1.0, spread), single=self.dtype == "float32")
 
 
 @dataclass(frozen=True)
@@ -392,4 +417,5 @@ class ScaleToGaussian(_Scaling):
         location, scale, left, right = (
             np.array([getattr(f, name) for f in fits]) for name in ("location", "scale", "left", "right")
         )
-        return _Gaussian(_ZScore(location, scale), left, right)
+        tails = bool(left.any() or right.any())
+        return _Gaussian(_ZScore(location, scale, single=self.dtype == "float32" and not tails), left, right)

@@ -28,7 +28,7 @@ from featuremill.transforms.arrays import (
     value_type,
 )
 from featuremill.transforms.contract import Analyzer, ColumnTransform, RowFunction, State, Transform
-from featuremill.transforms.counts import Counts
+from featuremill.transforms.counts import Counts, added_up
 from featuremill.transforms.fingerprint import as_text, fingerprint64, fingerprint64_of, text_of
 from featuremill.transforms.per_value import PerValue
 from featuremill.transforms.text_split import split_text, text_splitter
@@ -157,7 +157,7 @@ the most frequent token occurs 2 times. Lower frequency_threshold to at most 2.
         """What of a piece can still be in the vocabulary, and its most frequent token, for :meth:`finish` to name."""
         if self.top_k is None and self.frequency_threshold is None:
             return partial
-        first = most_frequent(partial, self.top_k)
+        first = most_frequent(added_up(partial), self.top_k)
         kept = self._frequent(first)
         kept = kept if kept.num_rows else first.slice(0, 1)
         return self.counts.merge([kept])
@@ -168,6 +168,7 @@ the most frequent token occurs 2 times. Lower frequency_threshold to at most 2.
         return table.filter(pc.greater_equal(table.column("count"), self.frequency_threshold))
 
     def finish(self, partial: pa.Table) -> State:
+        partial = added_up(partial)
         kept = self._frequent(partial)
         if partial.num_rows and not kept.num_rows:
             highest = pc.max(partial.column("count")).as_py()
@@ -179,7 +180,7 @@ the most frequent token occurs 2 times. Lower frequency_threshold to at most 2.
                 frequency_threshold=self.frequency_threshold,
                 highest_count=highest,
             )
-        return most_frequent(kept, self.top_k).combine_chunks()
+        return most_frequent(kept, self.top_k).combine_chunks().replace_schema_metadata(None)
 
 
 # --- lookup -----------------------------------------------------------------------------------------------------------
