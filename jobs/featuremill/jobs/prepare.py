@@ -33,6 +33,7 @@ from featuremill.artifacts.errors import (
 )
 from featuremill.artifacts.store import is_url
 from featuremill.core.jobfile import PrepareJob
+from featuremill.core.memory import share_memory
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.parquet_source import ParquetSource
 from featuremill.core.progress import Progress, ProgressReader
@@ -203,6 +204,7 @@ class _Prepared:
         )
 
     def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:
+        share_memory(self.job.runner)
         # Importing Beam takes a second or two, which is the start of the process and not of the run.
         import featuremill.transforms.beam  # noqa: F401  # imported for its time
         from featuremill.core.dataset import Staging

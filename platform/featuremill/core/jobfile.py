@@ -113,7 +113,7 @@ class ParquetSpec(_Strict):
     """Which columns; without it, all."""
     fragment_rows: Annotated[int, Field(gt=0)] = 1_000_000
     """About how many rows a fragment has: the unit of work, retry and output shards."""
-    batch_rows: Annotated[int, Field(gt=0)] = 262_144
+    batch_rows: Annotated[int, Field(gt=0)] = 131_072
     """How many rows are in memory at a time, for each worker."""
 
 

@@ -20,7 +20,7 @@ from featuremill.transforms.arrays import is_list, is_text, value_type
 __all__ = ["ShardFile", "stored_schema"]
 
 
-ROWS_PER_GROUP = 262_144
+ROWS_PER_GROUP = 131_072
 """Rows of a row group; those of a file's last one, and of very wide rows, are fewer."""
 
 BYTES_PER_GROUP = 256 << 20

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 import logging
 import os
@@ -13,7 +11,6 @@ from itertools import dropwhile, takewhile
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from featuremill.artifacts.errors import FeaturemillError, JobError, RequestError
@@ -23,9 +20,6 @@ __all__ = ["pipeline_options", "run_pipeline"]
 
 # The direct runner of Beam's Python SDK that needs no other program; `DirectRunner` may hand over to one that does.
 DIRECT = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-
-M_ARENA_MAX = -8
-"""glibc's name for the parameter of `mallopt`, from malloc.h."""
 
 NEVER_MS = 10**9
 """Milliseconds, eleven days."""
@@ -116,24 +110,12 @@ def _threaded_runner(options: PipelineOptions) -> Any:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
-    _share_memory(direct.direct_num_workers or 1)
     direct.direct_running_mode = "in_memory"
     return FnApiRunner(
         default_environment=EmbeddedPythonGrpcEnvironment(
             data_buffer_time_limit_ms=NEVER_MS, capabilities=python_sdk_capabilities()
         )
     )
-
-
-def _share_memory(threads: int) -> None:
-    """Let threads take their memory from one place that keeps it for the next batch.
-
-    Arrow's own pool and glibc's arenas hoard for each thread, and give memory back to the system between two batches
-    only to ask for it again: measured on two threads, a quarter more memory and half of all time in the kernel.
-    """
-    pa.set_memory_pool(pa.system_memory_pool())
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc: then it stays as it is
-        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, threads)
 
 
 def _from_runner(error: Exception) -> FeaturemillError:

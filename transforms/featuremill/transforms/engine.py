@@ -267,7 +267,7 @@ def _unpack(data: bytes) -> pa.Table:
 class _Merge(beam.CombineFn):  # type: ignore[misc]
     """Partials of one slot and shard, merged whenever many have gathered: memory follows the result, not the data."""
 
-    EAGER_ROWS = 262_144
+    EAGER_ROWS = 131_072
 
     def __init__(self, plan: Plan) -> None:
         self.analyzers = {slot.key: slot.analyzer for slot in plan.slots}
