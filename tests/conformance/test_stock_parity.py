@@ -369,6 +369,14 @@ def test_stock_crashes(key: str) -> None:
         run_stock(getattr(stock_ops(), name)(columns=["x"], **parameters), [{"x": v} for v in values])
 
 
+def test_buckets_by_position() -> None:
+    parameters = {"num_buckets": 2, "elementwise": True}
+    with pytest.raises(ValueError, match="requires `x` to be dense"):
+        run_stock(stock_ops().Bucketize(columns=["p"], **parameters), [{"p": pair} for pair in PAIRS])
+    found = our_columns(Entry([("Bucketize", parameters)], {"p": [[1.0, 9.0], [2.0, 7.0]]}, types=PAIR), {"p": "p"})
+    assert found["p"] == [[0, 1], [1, 0]]
+
+
 def test_an_empty_separator() -> None:
     parameters = {"ngram_range": (1, 2), "ngrams_separator": ""}
     with pytest.raises(ValueError, match="ngrams_separator must be specified"):

@@ -102,6 +102,7 @@ NUMERIC = [
     Case(Clip(["x"], min_value=0, max_value=3), NUMBERS - types_with(*BOOLEANS)),
     Case(Clip(["x"], max_value=1.5), types_with(*FLOATS, *DECIMALS, *NOTHING), unfit=types_with(*INTEGERS)),
     Case(Clip(["x", "y"], lower_quantile=0.1, upper_quantile=0.5), NUMBERS - types_with(*BOOLEANS)),
+    Case(Clip(["x"], lower_quantile=0.95), NUMBERS - types_with(*BOOLEANS)),
     Case(Clip(["x"], min_value=1, upper_quantile=0.9), NUMBERS - types_with(*BOOLEANS), fails=(JobError,)),
     Case(LogTransform(["x"]), NUMBERS, fails=(BadRows,)),
     Case(LogTransform(["x", "y"], base="10", offset=1, dtype="float64"), NUMBERS, domain=positive),

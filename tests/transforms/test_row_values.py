@@ -99,7 +99,7 @@ def test_values_that_fit(type_: pa.DataType, value: Any, expected: Any) -> None:
         (pa.timestamp("s"), dt.datetime(2013, 1, 1, 1, 1, 1, 500)),
         (pa.int64(), Decimal("1.5")),
         (pa.float64(), [1.0]),
-        (pa.float64(), object()),
+        pytest.param(pa.float64(), object(), id="double-object"),
         (pa.null(), 1),
         (pa.decimal128(3, 2), Decimal("1.555")),
     ],

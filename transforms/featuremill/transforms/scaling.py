@@ -233,7 +233,7 @@ class ScaleToZScore(_Scaling):
     >>> accumulator.update(batch["x"])
     >>> state = op.analyzers()["x"].finish(accumulator.partial())
     >>> op.apply(batch, op.prepare({"x": state}, batch.schema))[0].to_pylist()
-    [-1.2247449159622192, 0.0, 1.2247449159622192, None]
+    [-1.2247447967529297, 0.0, 1.2247447967529297, None]
     >>> op.output_fields(pa.schema({"x": pa.string()}))
     Traceback (most recent call last):
         ...
