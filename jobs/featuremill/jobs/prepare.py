@@ -15,7 +15,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -418,7 +418,8 @@ class _Prepared:
         if any(t.beam_only for t in self.transforms):
             return None
         found = [pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)]
-        for batch in (batch for fragment in self.fragments for batch in fragment.batches(None)):
+        few = [replace(fragment, batch_rows=2 * GOLDEN_ROWS) for fragment in self.fragments]
+        for batch in (batch for fragment in few for batch in fragment.batches(None)):
             kept, _, _ = apply_or_reject(bound_pipeline(folder).apply, batch.slice(0, 2 * GOLDEN_ROWS))
             found.append(kept)
             if sum(part.num_rows for part in found) >= GOLDEN_ROWS:

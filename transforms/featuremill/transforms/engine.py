@@ -108,15 +108,19 @@ def fit_states(
     for number, scan in enumerate(plan.scans):
         known_now = AsList(tuple(written) | f"Known{number}" >> beam.Flatten(pipeline=fragments.pipeline))
         collect = _Collect(transforms, scan, scans_before + number, folder, shards, token)
-        states = (
+        merged = (
             fragments
             | f"Scan{number}" >> beam.ParDo(collect, schema, known_now)
             | f"Merge{number}" >> beam.CombinePerKey(_Merge(plan))
-            | f"Trim{number}" >> beam.Map(_trim, plan)
-            | f"BySlot{number}" >> beam.GroupByKey()
-            | f"Finish{number}" >> beam.Map(_finish, plan, folder)
         )
-        written.append(states)
+        if shards > 1:
+            merged = (
+                merged
+                | f"Trim{number}" >> beam.Map(_trim, plan)
+                | f"BySlot{number}" >> beam.GroupByKey()
+                | f"Join{number}" >> beam.Map(_join, plan)
+            )
+        written.append(merged | f"Finish{number}" >> beam.Map(_finish, plan, folder))
     return tuple(written)
 
 
@@ -320,12 +324,16 @@ def _trim(merged: tuple[tuple[str, int], pa.Table], plan: Plan) -> tuple[str, tu
     return slot, (shard, _pack(_analyzer(plan, slot).trim(partial)))
 
 
-def _finish(found: tuple[str, Iterable[tuple[int, bytes]]], plan: Plan, folder: str) -> StateFile:
+def _join(found: tuple[str, Iterable[tuple[int, bytes]]], plan: Plan) -> tuple[tuple[str, int], pa.Table]:
+    """The trimmed pieces of a slot, one again."""
     slot, pieces = found
-    analyzer = _analyzer(plan, slot)
     tables = [_unpack(data) for _, data in sorted(pieces, key=lambda piece: piece[0])]
-    state = analyzer.finish(analyzer.merge(tables) if len(tables) > 1 else tables[0])
-    return StateFile(slot, write_state(open_store(folder), slot, state))
+    return (slot, 0), _analyzer(plan, slot).merge(tables)
+
+
+def _finish(merged: tuple[tuple[str, int], pa.Table], plan: Plan, folder: str) -> StateFile:
+    (slot, _), partial = merged
+    return StateFile(slot, write_state(open_store(folder), slot, _analyzer(plan, slot).finish(partial)))
 
 
 def _analyzer(plan: Plan, slot: str) -> Analyzer:
