@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.runners.worker.sdk_worker import SdkHarness
 
 from featuremill.artifacts.errors import BadRows, ColumnTypeError, FeaturemillError, JobError, RequestError
 from featuremill.core.jobfile import RunnerSpec
@@ -136,3 +137,22 @@ Caused by: java.lang.IllegalStateException: x
 def test_texts_of_runners(text: str, cls: type, message: str) -> None:
     error = _from_runner(RuntimeError(text))
     assert (type(error), str(error)) == (cls, message)
+
+
+def test_no_clock_empties_the_buffers_of_worker_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beam's timer would send elements that are half written."""
+    limits = []
+    start = SdkHarness.__init__
+
+    def noting(self: Any, *args: Any, data_buffer_time_limit_ms: int = 0, **kwargs: Any) -> None:
+        limits.append(data_buffer_time_limit_ms)
+        start(self, *args, data_buffer_time_limit_ms=data_buffer_time_limit_ms, **kwargs)
+
+    monkeypatch.setattr(SdkHarness, "__init__", noting)
+    run_pipeline(
+        pipeline_options(RunnerSpec(workers=2)),
+        lambda p: p | beam.Create(["a", "bb"]) | beam.Reshuffle() | beam.Map(len) | beam.GroupBy(lambda n: n),
+    )
+    assert len(limits) == 2
+    day = 24 * 60 * 60 * 1000
+    assert min(limits) > day

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -65,3 +68,27 @@ def test_views_inside_a_dictionary() -> None:
     plain = without_views(array)
     assert plain.type.value_type == pa.string()
     assert plain.to_pylist() == ["a", "b", "a"]
+
+
+def test_threads_do_not_drive_out_each_others_dictionary() -> None:
+    calls = []
+
+    def counted(values: pa.Array) -> npt.NDArray[np.int64]:
+        calls.append(len(values))
+        return lengths_of(values)
+
+    per_value = PerValue(counted)
+    turns = Barrier(2)
+
+    def batches(texts: list[str]) -> list[list[int]]:
+        array = pa.array(texts).dictionary_encode()
+        found = []
+        for _ in range(3):
+            turns.wait()
+            found.append(per_value.arrow(array, pa.int64()).to_pylist())
+        return found
+
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(batches, [["a", "bb"], ["ccc", "d"]]))
+    assert results == [[[1, 2]] * 3, [[3, 1]] * 3]
+    assert calls == [2, 2]
