@@ -101,9 +101,9 @@ def _threaded_runner(options: PipelineOptions) -> Any:
 
     Beam 2.77 gives its worker threads a clock that empties their output buffers every second, even while an element is
     half written: the reader then sees garbage ("Invalid PaneInfoEncoding"), or allocates until memory is gone. Buffers
-    are emptied by size as well, so a clock that never strikes loses nothing. (The launcher's own buffers keep theirs: it
-    writes nothing but whole elements.) The runner sets its own clock when the
-    running mode is multi_threading, hence the detour: an environment of ours, and a mode that leaves it alone.
+    are emptied by size as well, so a clock that never strikes loses nothing; the launcher's own buffers keep theirs,
+    since only whole elements are written there. The runner sets its own clock when the running mode is multi_threading,
+    hence the detour: an environment of ours, and a mode that leaves it alone.
     """
     direct = options.view_as(DirectOptions)
     if options.view_as(StandardOptions).runner != DIRECT or direct.direct_running_mode != "multi_threading":
