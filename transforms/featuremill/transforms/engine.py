@@ -281,8 +281,11 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
 
     def add_input(self, merging: _Merging, value: _Packed) -> _Merging:
         slot, data = value
+        return self._take(merging, slot, _unpack(data))
+
+    def _take(self, merging: _Merging, slot: str, table: pa.Table) -> _Merging:
         merging.slot = slot
-        merging.tables.append(_unpack(data))
+        merging.tables.append(table)
         gathered = sum(t.num_rows for t in merging.tables)
         if len(merging.tables) > 1 and gathered > max(self.EAGER_ROWS, 2 * merging.merged_rows):
             merging.tables = [self._merged(merging)]
@@ -294,9 +297,9 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
         for other in accumulators:
             if isinstance(other, tuple):
                 self.add_input(merged, other)
-            else:
-                for table in other.tables:
-                    self.add_input(merged, (other.slot, _pack(table)))
+                continue
+            for table in other.tables:
+                self._take(merged, other.slot, table)
         return merged
 
     def compact(self, merging: _Merging | _Packed) -> _Merging | _Packed:
