@@ -4,8 +4,10 @@
     python benchmarks/serving.py --artifact artifacts/serving@prod --rows 20000
 
 Prints one JSON line: median, 90th and 99th percentile in microseconds of ``transform`` on one dict and of
-``transform_row``; and, over fresh processes, the median seconds of ``import featuremill.artifacts``, of ``load`` and of
-the first row. The import includes pyarrow, whose own share is given beside it.
+``transform_row``; of a row through the transforms and an ONNX model (a linear one over all features), one after the
+other and as one graph; of a batch of 32 rows through both; and, over fresh processes, the median seconds of ``import
+featuremill.artifacts``, of ``load`` and of the first row. The import includes pyarrow, whose own share is given beside
+it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ sys.path[:0] = [str(REPOSITORY / root) for root in ROOTS]
 
 PROCESSES = 5
 WARM_UP_ROWS = 200
+BATCH_ROWS = 32
 
 FRESH = """
 import json, sys, time
@@ -60,7 +63,63 @@ def some_rows(count: int) -> list[dict[str, Any]]:
     return rows[:: max(1, len(rows) // count)][:count]
 
 
-def microseconds(function: Callable[[dict[str, Any]], Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+def numbers(schema: Any) -> list[str]:
+    """The columns that the transforms made numbers of, as features."""
+    import pyarrow.types as pt
+
+    made = ("carrier", "origin", "dest", "tailnum", "dep_delay", "air_time", "distance", "distance_bucket")
+    return [f.name for f in schema if f.name in made and (pt.is_integer(f.type) or pt.is_floating(f.type))]
+
+
+def linear_model(features: int) -> Any:
+    """A logistic regression as ONNX, with weights that mean nothing."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.linspace(-1, 1, features, dtype=np.float32).reshape(-1, 1) / 100
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["sum"]), helper.make_node("Sigmoid", ["sum"], ["late"])],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", features])],
+        [helper.make_tensor_value_info("late", TensorProto.FLOAT, ["rows", 1])],
+        initializer=[numpy_helper.from_array(weights, "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def with_model(artifact: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The times with a model behind the transforms, of rows whose features are all there."""
+    import onnx
+    import onnxruntime
+    import pyarrow as pa
+
+    from featuremill.core.models.serving import load_predictor
+    from featuremill.transforms.onnx_export import array_feeds
+    from featuremill.transforms.onnx_fuse import fuse
+
+    features = numbers(artifact.output_schema)
+    model, file = linear_model(len(features)), DATA / "out" / "linear.onnx"
+    onnx.save(model, file)
+    predictor = load_predictor(file, schema=artifact.output_schema, inputs={"x": features})
+    needed = artifact.bound.pipeline.input_columns
+    schema = pa.schema([artifact.input_schema.field(n) for n in needed])
+    whole = [{n: row[n] for n in needed} for row in rows if all(row[n] is not None for n in needed)]
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(fuse(artifact, model, {"x": features}).SerializeToString(), options)
+    names = [i.name for i in session.get_inputs()]
+    feeds = [array_feeds(pa.RecordBatch.from_pylist([row], schema=schema), names) for row in whole]
+    parts = [whole[i : i + BATCH_ROWS] for i in range(0, len(whole), BATCH_ROWS)]
+    some = [pa.RecordBatch.from_pylist(part, schema=schema) for part in parts]
+    return {
+        "row_and_model_us": microseconds(lambda row: predictor.predict_row(artifact.transform_row(row)), whole),
+        "row_as_one_graph_us": microseconds(lambda feed: session.run(None, feed), feeds),
+        f"batch_of_{BATCH_ROWS}_and_model_us": microseconds(lambda b: predictor.predict(artifact.transform(b)), some),
+    }
+
+
+def microseconds(function: Callable[[Any], Any], rows: list[Any]) -> dict[str, float]:
     """Percentiles over the rows of the time of one call each, after a warm-up."""
     for row in rows[:WARM_UP_ROWS]:
         function(row)
@@ -101,6 +160,7 @@ def main() -> int:
         "features": len(artifact.output_schema.names),
         "transform_us": microseconds(artifact.transform, rows),
         "transform_row_us": microseconds(artifact.transform_row, rows),
+        **with_model(artifact, rows),
         "fresh_process": fresh_process(reference, rows[0]),
     }
     print(json.dumps(report))

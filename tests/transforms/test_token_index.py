@@ -47,6 +47,9 @@ class Colliding(Probing):
     def _hash(self, values: pa.Array) -> npt.NDArray[np.uint64]:
         return super()._hash(values) % np.uint64(3)
 
+    def _is_one_to_one(self) -> bool:
+        return False
+
 
 @pytest.mark.parametrize("kind", [TokenIndex, Probing, Colliding])
 @pytest.mark.parametrize(("type_", "values"), TYPED, ids=lambda p: str(p) if isinstance(p, pa.DataType) else "")
@@ -62,6 +65,22 @@ def test_every_type_equals_a_dict(kind: type[TokenIndex], type_: pa.DataType, va
     assert found.dtype == np.int64
     assert found.tolist() == expected
     assert index.lookup(pa.array([None, *asked], type_).slice(1)).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", [TokenIndex, Probing])
+@settings(deadline=None)
+@given(data=st.data())
+def test_short_texts_and_those_that_fill_a_word(kind: type[TokenIndex], data: st.DataObject) -> None:
+    sizes = data.draw(st.sampled_from([(8, 8), (0, 7), (7, 9), (0, 20)]))
+    texts = st.binary(min_size=sizes[0], max_size=sizes[1]) | st.sampled_from([b"a" * n for n in sizes])
+    tokens = data.draw(st.lists(texts, unique=True, min_size=1, max_size=20))
+    # What is asked for has other lengths too, and shares beginnings and trailing zeros with the tokens.
+    near = st.sampled_from(tokens).flatmap(lambda t: st.sampled_from([t, t[:-1], t + b"\0", t + bytes([len(t)])]))
+    asked = data.draw(st.lists(st.none() | near | st.binary(max_size=10), max_size=20))
+    expected = [tokens.index(v) if v in tokens else -1 for v in asked]
+    index = kind(pa.array(tokens, pa.binary()))
+    assert index.lookup(pa.array(asked, pa.binary())).tolist() == expected
+    assert index.lookup(pa.array([b"x", *asked, b"y"], pa.large_binary()).slice(1, len(asked))).tolist() == expected
 
 
 @settings(deadline=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module, metadata
 from typing import Any
 
@@ -97,7 +98,7 @@ def vocabulary_text(tokens: pa.ChunkedArray) -> bytes:
     b'a\nb\\nc\n'
     """
     type_ = tokens.type.value_type if pt.is_dictionary(tokens.type) else tokens.type
-    if not (pt.is_binary(type_) or pt.is_large_binary(type_)):
+    if not (pt.is_binary(type_) or pt.is_large_binary(type_) or pt.is_fixed_size_binary(type_)):
         tokens = tokens.cast(pa.large_string())
     tokens = tokens.cast(pa.large_binary())
     for plain, escape in ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r")):
@@ -315,11 +316,16 @@ def _row_counts(rows: Mapping[str, int] | None) -> dict[str, int]:
 
 
 def _provenance(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    created = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {"created": created, "packages": dict(_packages())} | dict(given or {})
+
+
+@cache
+def _packages() -> Mapping[str, str]:
     packages = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    created = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return {"created": created, "packages": packages} | dict(given or {})
+    return packages

@@ -122,8 +122,8 @@ def _column(name: str, values: Any, schema: pa.Schema) -> pa.Array:
     """A column as Arrow infers it, so that the pipeline sees a fraction in a column of integers and can refuse it."""
     index = schema.get_field_index(name)
     try:
-        array = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
+        array = _inferred(values, schema.field(index).type if index >= 0 else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError) as error:
         expected = f", expected {schema.field(index).type}" if index >= 0 else ""
         raise ParameterTypeError(
             f"transform: the column {name!r} is no list of values{expected}: {error}.", column=name
@@ -133,6 +133,16 @@ def _column(name: str, values: Any, schema: pa.Schema) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     return array
+
+
+def _inferred(values: Any, type_: pa.DataType | None) -> pa.Array:
+    try:
+        return pa.array(values)
+    except OverflowError:
+        # Arrow takes integers for int64; beyond it, only the type tells what they fit.
+        if type_ is None or not pt.is_uint64(type_):
+            raise
+        return pa.array(values, type_)
 
 
 def _from_pandas(frame: Any) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The command line: ``featuremill plan``, ``run``, ``schema``, ``init``, ``demo`` and ``artifacts``.
+"""The command line: ``featuremill plan``, ``run``, ``schema``, ``init``, ``demo``, ``artifacts`` and ``models``.
 
 Standard output has the answer, standard error has progress and errors. The exit status is 0 when it is done, 1 when
 the work failed, 2 when the request was wrong. Nothing heavy is imported before a command needs it, so that ``--help``
@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featuremill.jobs.cli_artifacts import artifacts_app
+from featuremill.jobs.cli_export import export
+from featuremill.jobs.cli_models import models_app
 
 if TYPE_CHECKING:
-    from featuremill.core.jobfile import PrepareJob
+    from featuremill.core.loading import Job
     from featuremill.core.record import RunRecord
 
 __all__ = ["app", "main"]
@@ -47,6 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(artifacts_app, name="artifacts")
+app.command()(export)
+app.add_typer(models_app, name="models")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML).", show_default=False)]
 Overrides = Annotated[
@@ -92,19 +96,32 @@ def plan(
 ) -> None:
     """Show what a job would do; run nothing.
 
-    The columns with their types, the passes over the data, and where the results would go.
+    The columns with their types, the passes over the data or the models, and where the results would go.
     """
-    from featuremill.jobs.render import plan_blocks, show
+    from featuremill.jobs.render import Block, plan_blocks, show
 
     loaded, place = _load(job, sets or [])
+    made: Any
     with place:
-        from featuremill.jobs.prepare import plan as make_plan
+        if loaded.kind == "score":
+            from featuremill.jobs import score
 
-        made = make_plan(loaded, run_id)
+            made = score.plan(loaded, run_id)
+        else:
+            from featuremill.jobs import prepare
+
+            made = prepare.plan(loaded, run_id)
     if as_json:
         _print_json(made.to_json())
+        return
+    blocks: list[Block]
+    if loaded.kind == "score":
+        from featuremill.jobs.render_score import score_plan_blocks
+
+        blocks = score_plan_blocks(made, str(job), sets or [])
     else:
-        show(plan_blocks(made, str(job), sets or []), sys.stdout)
+        blocks = plan_blocks(made, str(job), sets or [])
+    show(blocks, sys.stdout)
 
 
 @app.command()
@@ -122,7 +139,8 @@ def run(
 ) -> None:
     """Run a job.
 
-    Computes the statistics, and writes the transform artifact, the dataset and the run record.
+    A prepare job computes statistics, and writes the transform artifact and the dataset; a score job writes
+    predictions. Both leave a run record.
     """
     from featuremill.artifacts.errors import ParameterError
 
@@ -180,7 +198,9 @@ def demo(
     from featuremill.jobs.scaffold import prepare_demo
 
     job_file, job = prepare_demo(folder)
-    print(f"the rows are in {job.source.parquet.path}, the job is {job_file}", file=sys.stderr)
+    rows = job.source.parquet
+    assert rows is not None  # as prepare_demo wrote it
+    print(f"the rows are in {rows.path}, the job is {job_file}", file=sys.stderr)
     _show_record(_run(job, None, []), as_json)
 
 
@@ -207,21 +227,32 @@ class _Placed:
                 raise JobFileError(f"{place}: {error}", **error.facts) from error
 
 
-def _load(job: Path, overrides: Sequence[str]) -> tuple[PrepareJob, _Placed]:
+def _load(job: Path, overrides: Sequence[str]) -> tuple[Job, _Placed]:
     from featuremill.core.loading import load_job
 
     return load_job(job, overrides), _Placed(job, overrides)
 
 
-def _run(job: PrepareJob, run_id: str | None, beam_options: Sequence[str], *, verbose: bool = False) -> RunRecord:
-    from featuremill.jobs import prepare
+def _run(job: Job, run_id: str | None, beam_options: Sequence[str], *, verbose: bool = False) -> RunRecord:
+    from featuremill.core.memory import share_memory
+    from featuremill.jobs import prepare, score
     from featuremill.jobs.progress_display import display_for
 
+    share_memory(job.runner)
+    import featuremill.core.runner
+    import featuremill.transforms.beam  # noqa: F401
+
+    # What Beam's import made stays to the end: collecting garbage need not look at it again and again.
+    gc.freeze()
     # A process that ran a stock TensorFlow Transform op may crash in its last garbage collection, after all is done.
     atexit.register(gc.freeze)
     # Beam's workers in this process print each traceback, some more than once; the error itself is told at the end.
-    quiet = job.runner.name == "direct" and not verbose and "--traceback" not in sys.argv
+    # What an endless job says of models and artifacts that changed is told as it happens.
+    endless = job.kind == "score" and job.source.arriving is not None
+    quiet = job.runner.name == "direct" and not verbose and "--traceback" not in sys.argv and not endless
     with display_for(sys.stderr) as display, redirect_stderr(io.StringIO()) if quiet else nullcontext():
+        if job.kind == "score":
+            return score.run(job, run_id=run_id, progress=display, beam_options=beam_options)
         return prepare.run(job, run_id=run_id, progress=display, beam_options=beam_options)
 
 

@@ -7,38 +7,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from featuremill.artifacts.errors import (
-    AliasMoved,
-    FeaturemillError,
-    JobError,
-    MissingArtifactError,
-    MissingColumnError,
-    RequestError,
-    suggest,
-)
+from featuremill.artifacts.errors import AliasMoved, JobError, MissingArtifactError, RequestError
 from featuremill.artifacts.store import is_url
+from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.jobfile import PrepareJob
-from featuremill.core.memory import share_memory
 from featuremill.core.parquet_sink import stored_schema
-from featuremill.core.parquet_source import ParquetSource
-from featuremill.core.progress import Progress, ProgressReader
-from featuremill.core.record import RowAccount, RunRecord, package_versions
-from featuremill.transforms.arrays import value_type
+from featuremill.core.progress import Progress
+from featuremill.core.record import RowAccount, RunRecord
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.pipeline import Pipeline
@@ -46,6 +32,9 @@ from featuremill.transforms.plan import Scan
 from featuremill.transforms.rejects import apply_or_reject
 from featuremill.transforms.splitting import split_sql
 from featuremill.transforms.stock_stages import check_fits_on_a_split, check_installed, passes
+
+if TYPE_CHECKING:
+    from featuremill.core.dataset import Staging
 
 __all__ = ["PreparePlan", "plan", "run"]
 
@@ -137,50 +126,23 @@ def run(
     return _Prepared(job, run_id).run(progress, beam_options)
 
 
-class _Prepared:
-    """A job with its source opened and its plan made."""
+class _Prepared(JobRun):
+    """A prepare job with its source opened and its plan made."""
 
     def __init__(self, job: PrepareJob, run_id: str | None) -> None:
+        super().__init__(job, run_id, job.dataset.path)
         self.job = job
-        self.name = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-        spec = job.source.parquet
-        self.source = ParquetSource(
-            spec.path,
-            where=spec.where,
-            columns=spec.columns,
-            fragment_rows=spec.fragment_rows,
-            batch_rows=spec.batch_rows,
-        )
-        self.fragments = self.source.fragments()
         self.transforms: list[Transform] = list(job.transforms)
         check_installed(self.transforms)
         self.pipeline = Pipeline(self.transforms, self.source.schema)
         self.scans = passes(self.transforms)
         made = {name for t in self.transforms for name in t.output_names}
         self.stored = stored_schema(self.pipeline.output_schema, made)
-        self._check_split()
-        self.described = self.source.describe()
-        if not self.described["rows"]:
-            raise RequestError(f"The source {spec.path} has no rows; there is nothing to prepare.", path=spec.path)
-
-    def _check_split(self) -> None:
-        for column in self.job.split.by if self.job.split else []:
-            if column not in self.source.schema.names:
-                known = suggest(column, self.source.schema.names)
-                raise MissingColumnError(f"split.by: there is no column {column!r}. {known}", column=column)
-        if self.job.split:
+        self.split = opened_split(job.split, self.source.schema) if job.split else None
+        if job.split:
             check_fits_on_a_split(self.transforms)
-            # Refuses key types whose text is not the same everywhere.
-            self.sql: str | None = split_sql(self.job.split.by, self.job.split.shares)
-            from featuremill.core.job_fragment import Split
-
-            empty = pa.RecordBatch.from_arrays(
-                [pa.array([], value_type(f.type)) for f in self.source.schema], names=self.source.schema.names
-            )
-            self.split: Split | None = Split(tuple(self.job.split.by), self.job.split.shares, self.job.split.fitted)
-            self.split.codes(empty)
-        else:
-            self.sql = self.split = None
+        self.sql = split_sql(job.split.by, job.split.shares) if job.split else None
+        self.describe()
 
     @property
     def plan(self) -> PreparePlan:
@@ -203,46 +165,15 @@ class _Prepared:
             warnings=(),
         )
 
-    def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:
-        share_memory(self.job.runner)
-        # Importing Beam takes a second or two, which is the start of the process and not of the run.
-        import featuremill.transforms.beam  # noqa: F401  # imported for its time
-        from featuremill.core.dataset import Staging
+    @property
+    def progress_stages(self) -> list[str]:
+        return [*(f"scan {i + 1}" for i in range(len(self.scans))), "write"]
 
-        began, started = time.monotonic(), datetime.now(UTC)
-        staging = Staging(self.job.dataset.path, self.name)
+    def prepare_to_run(self) -> None:
         self._check_artifact_root()
-        alias = self._alias() if self.job.artifact.alias else None
-        staging.open()
-        self.stages: dict[str, float] = {}
-        facts = {
-            "run": self.name,
-            "job": self.job.name,
-            "kind": self.job.kind,
-            "started": started.isoformat(timespec="seconds"),
-            "source": dict(self.described),
-            "versions": package_versions(),
-        }
-        try:
-            with self._following(staging, progress):
-                self._run_pipeline(staging, beam_options)
-            record = self._commit(staging, facts, began, alias)
-        except BaseException as error:
-            self._leave_failure(staging, facts, began, error)
-            raise
-        return record
+        self.alias = self._alias() if self.job.artifact.alias else None
 
-    @contextlib.contextmanager
-    def _following(self, staging: Any, progress: Callable[[Progress], None] | None) -> Iterator[None]:
-        if progress is None:
-            yield
-            return
-        scans, total = len(self.scans), len(self.fragments)
-        stages = {f"scan {i + 1}": total for i in range(scans)} | {"write": total}
-        with ProgressReader(staging.progress, stages, progress):
-            yield
-
-    def _run_pipeline(self, staging: Any, beam_options: Sequence[str]) -> None:
+    def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
         from apache_beam.ml.transforms.base import MLTransform
 
@@ -252,13 +183,14 @@ class _Prepared:
         from featuremill.transforms.beam import Transforms
 
         schema = self.source.schema
+        runner = self.job.runner.sized(self.described["rows"] * len(schema))
         fragments = [JobFragment(f, schema, self.split, str(staging.progress)) for f in self.fragments]
         shards = min(MOST_SHARDS, 1 + len(fragments) // FRAGMENTS_PER_SHARD)
 
         def build(pipeline: beam.Pipeline) -> Any:
             return (
                 pipeline
-                | "Fragments" >> beam.Create(fragments, reshuffle=True)
+                | "Fragments" >> beam.Create(fragments, reshuffle=runner.mode != "in_memory")
                 | "MLTransform"
                 >> MLTransform(
                     write_artifact_location=str(staging.artifact.absolute()),
@@ -267,31 +199,16 @@ class _Prepared:
                 | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression)
             )
 
-        with self._timed("pipeline"):
-            run_pipeline(pipeline_options(self.job.runner, beam_options), build)
+        run_pipeline(pipeline_options(runner, beam_options), build)
 
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.stages[stage] = round(time.monotonic() - began, 3)
-
-    def _commit(self, staging: Any, facts: dict[str, Any], began: float, alias: str | None) -> RunRecord:
+    def commit(self, staging: Staging) -> RunRecord:
         from featuremill.core.dataset import REJECTED, commit, publish_run
 
         results = staging.load_results()
-        rows = self._account(results)
-        if rows.aside > self.job.max_bad_rows:
-            raise _TooManyBadRows(
-                f"{rows.aside:,} rows could not be processed, and max_bad_rows is {self.job.max_bad_rows:,}. The rows "
-                f"and the reasons are in {staging.final / REJECTED}.",
-                rows=rows,
-            )
-        with self._timed("artifact"):
+        rows = self.account(staging, results, self.job.max_bad_rows)
+        with self.timed("artifact"):
             artifact, states, warnings = self._publish_artifact(staging, rows, self._fitted(results))
-        with self._timed("dataset"):
+        with self.timed("dataset"):
             manifest = commit(
                 staging,
                 results,
@@ -300,15 +217,12 @@ class _Prepared:
                     "run": self.name,
                     "job": self.job.name,
                     "artifact": artifact,
-                    "source": facts["source"],
+                    "source": dict(self.described),
                     "split": self.job.split.model_dump() if self.job.split else None,
                 },
             )
-        record = RunRecord(
-            **facts,
+        record = self.record(
             status="done",
-            seconds=round(time.monotonic() - began, 3),
-            stages=self.stages,
             rows=rows,
             splits={s: n for s, n in manifest["rows"].items() if s != REJECTED},
             dataset=str(staging.final),
@@ -325,32 +239,13 @@ class _Prepared:
         moved: AliasMoved | None = None
         try:
             if self.job.artifact.alias:
-                self._move_alias(alias, artifact["version"])
+                self._move_alias(self.alias, artifact["version"])
         except AliasMoved as error:
             moved = error
         publish_run(staging, record.to_json())
         if moved is not None:
             raise moved
         return record
-
-    def _account(self, results: Sequence[Any]) -> RowAccount:
-        """Where every row went, and the proof that none is missing."""
-        source, read = self.described["rows"], sum(r.read for r in results)
-        rows = RowAccount(
-            source=source,
-            filtered=source - read,
-            written=sum(r.written for r in results),
-            aside=sum(r.aside for r in results),
-        )
-        lost = [r.fragment for r in results if r.read != r.written + r.aside or r.promised not in (None, r.read)]
-        everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
-        if lost or not rows.balanced or not everyone:
-            raise JobError(
-                f"Rows are missing: {rows.source:,} in the source, {rows.filtered:,} filtered out, {rows.written:,} "
-                f"written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
-                rows=rows,
-            )
-        return rows
 
     def _fitted(self, results: Sequence[Any]) -> int:
         """How many of the rows written are those that the statistics were computed on."""
@@ -364,7 +259,7 @@ class _Prepared:
         return used
 
     def _publish_artifact(
-        self, staging: Any, rows: RowAccount, fitted: int
+        self, staging: Staging, rows: RowAccount, fitted: int
     ) -> tuple[dict[str, Any], Mapping[str, pa.Table], Sequence[str]]:
         """Complete the fitted artifact with what the job knows, and publish it."""
         from featuremill.artifacts.build import read_state, write_fitted
@@ -470,30 +365,6 @@ class _Prepared:
                 "artifact root or mend its permissions.",
                 path=root,
             ) from error
-
-    def _leave_failure(self, staging: Any, facts: Mapping[str, Any], began: float, error: BaseException) -> None:
-        """What a failed run leaves: the rows set aside, and a record that says that it failed."""
-        from featuremill.core.dataset import REJECTED, leave_dead_letters
-
-        rows = getattr(error, "rows", None) if isinstance(error, _TooManyBadRows) else None
-        if not staging.path.exists():
-            return
-        record = RunRecord(
-            **facts,
-            status="failed",
-            seconds=round(time.monotonic() - began, 3),
-            stages=self.stages,
-            rows=rows,
-            error=str(error) or type(error).__name__,
-            dead_letters=str(staging.final / REJECTED) if rows is not None else None,
-        )
-        # Where not even that can be written, the first error is the one to tell.
-        with contextlib.suppress(FeaturemillError, OSError):
-            leave_dead_letters(staging, record.to_json(), keep=rows is not None)
-
-
-class _TooManyBadRows(JobError):
-    """More rows were set aside than the job allows."""
 
 
 def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[dict[str, Any], ...]:

@@ -24,6 +24,8 @@ BYTE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 MINUTE, HOUR = 60, 3600
 LARGEST_VOCABULARIES = 5
 
+DICTIONARY = re.compile(r"dictionary<values=(\w+), .*>")
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Characters that would move the cursor, break a line or turn the direction of the text."""
 
@@ -120,6 +122,16 @@ def count_text(count: int, one: str, many: str | None = None) -> str:
     ('1 file', '1,200 rows', '2 aliases')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def type_text(type_: Any) -> str:
+    """A column's type for people, who do not care how its texts are encoded.
+
+    >>> type_text("dictionary<values=string, indices=int32, ordered=0>"), type_text("list<item: float>")
+    ('string', 'list<item: float>')
+    """
+    found = DICTIONARY.fullmatch(str(type_))
+    return found[1] if found else str(type_)
 
 
 def rows_text(rows: RowAccount) -> str:
@@ -224,7 +236,7 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
     """What a job would do."""
     job = plan.job
     blocks: list[Block] = [Heading(f"{job.name}: what it would do (nothing has run)")]
-    blocks += [Heading("Source"), *_source_lines(plan.source, plan.fragments)]
+    blocks += [Heading("Source"), *source_lines(plan.source, plan.fragments)]
     if job.source.parquet.where:
         blocks.append(Line(f"only rows where {job.source.parquet.where}"))
     readers = _readers(plan)
@@ -254,12 +266,12 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
             blocks.append(Line(f"in BigQuery: {plan.split_sql}"))
     alias = f", and the alias {job.artifact.alias} moves to it" if job.artifact.alias else ""
     blocks += [Heading("Results"), Table([["dataset", plan.dataset], ["artifact", plan.artifact + alias]])]
-    blocks += _warning_blocks(plan.warnings)
+    blocks += warning_blocks(plan.warnings)
     sets = [word for override in overrides for word in ("--set", override)]
     return [*blocks, Heading("Next"), Line(command("featuremill", "run", job_file, *sets))]
 
 
-def _source_lines(source: Mapping[str, Any], fragments: int | None = None) -> list[Block]:
+def source_lines(source: Mapping[str, Any], fragments: int | None = None) -> list[Block]:
     paths = source.get("paths") or source.get("path") or ()
     lines: list[Block] = [Line(str(p)) for p in ([paths] if isinstance(paths, str) else list(paths)[:3])]
     if not isinstance(paths, str) and len(paths) > 3:
@@ -308,7 +320,9 @@ def record_blocks(record: RunRecord) -> list[Block]:
         rows = [[name, f"{n:,}", f"{n / total:.1%}"] for name, n in record.splits.items()]
         blocks += [Heading("Splits"), Table(rows, ("split", "rows", "share"), frozenset({1, 2}))]
     made = [f for f in record.features if f.get("made_by")]
-    if record.features:
+    if record.kind == "score":
+        blocks += _score_blocks(record)
+    elif record.features:
         passed = len(record.features) - len(made)
         title = f"Features ({len(made)}" + (f", and {count_text(passed, 'column')} of the source)" if passed else ")")
         table = Table([[str(f["name"]), str(f["type"]), str(f["made_by"])] for f in made], ("name", "type", "made by"))
@@ -318,14 +332,31 @@ def record_blocks(record: RunRecord) -> list[Block]:
         found = dict.fromkeys((str(v["column"]), f"{v['size']:,}", _top(v["top"])) for v in record.vocabularies)
         rows = [list(row) for row in found][:LARGEST_VOCABULARIES]
         blocks += [Heading("Largest vocabularies"), Table(rows, ("column", "tokens", "most frequent"), frozenset({1}))]
-    return [*blocks, *_warning_blocks(record.warnings), *_places(record), *_next(record)]
+    return [*blocks, *warning_blocks(record.warnings), *_places(record), *_next(record)]
+
+
+def _score_blocks(record: RunRecord) -> list[Block]:
+    """The columns and the models of a score job."""
+    if not record.features:
+        return []
+    columns = [[str(f["name"]), type_text(f["type"]), str(f["made_by"] or "the source")] for f in record.features]
+    models = [
+        [str(m["name"]), str(m["version"]), f"{m['rows']:,}", seconds_text(m["seconds"]) if m["seconds"] else ""]
+        for m in record.models
+    ]
+    return [
+        Heading(f"Columns ({len(columns)})"),
+        Table(columns, ("name", "type", "made by")),
+        Heading("Models"),
+        Table(models, ("name", "version", "rows", "time of its step"), frozenset({2, 3})),
+    ]
 
 
 def _top(top: Iterable[Sequence[Any]]) -> str:
     return ", ".join(f"{token_text(token)} {count:,}" for token, count in top)
 
 
-def _warning_blocks(warnings: Sequence[str]) -> list[Block]:
+def warning_blocks(warnings: Sequence[str]) -> list[Block]:
     return [Heading("Warnings"), *(Line(w, "warning") for w in warnings)] if warnings else []
 
 
@@ -337,7 +368,7 @@ def _places(record: RunRecord) -> list[Block]:
     if artifact.get("alias"):
         rows.append(["alias", f"{artifact['root']}/{artifact['name']}@{artifact['alias']}"])
     if record.dataset:
-        rows.append(["dataset", record.dataset])
+        rows.append(["predictions" if record.kind == "score" else "dataset", record.dataset])
     if record.dead_letters:
         rows.append(["set aside", record.dead_letters])
     if record.dataset:
@@ -347,6 +378,10 @@ def _places(record: RunRecord) -> list[Block]:
 
 def _next(record: RunRecord) -> list[Block]:
     artifact = record.artifact
+    if record.status == "done" and record.kind == "score":
+        folder = json.dumps(f"{record.dataset}/predictions")
+        python = f"import pyarrow.dataset as ds; print(ds.dataset({folder}).head(5))"
+        return [Heading("Next"), Line(command("python", "-c", python))]
     if record.status != "done" or not artifact:
         return []
     wanted = artifact.get("alias") or artifact["version"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from featuremill.artifacts.errors import AlreadyExists, JobError, MissingExtraError, RequestError
 
 if TYPE_CHECKING:
-    from featuremill.core.jobfile import PrepareJob
+    from featuremill.core.loading import Job
 
 __all__ = ["begin_project", "prepare_demo"]
 
@@ -135,7 +135,7 @@ def _write_data(folder: Path) -> str:
     return f"{FLIGHTS_ROWS:,} rows to begin with"
 
 
-def prepare_demo(folder: Path) -> tuple[Path, PrepareJob]:
+def prepare_demo(folder: Path) -> tuple[Path, Job]:
     """The demo's job file and job; rows and job file are written into the folder, unless they are there already.
 
     Raises

@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,15 @@ class FragmentResult:
     promised: int | None
     """Rows that the fragment said it has; None under a filter."""
     shards: tuple[Shard, ...]
+    left_out: int = 0
+    """Of the rows read, those that the job does not want, being of another split."""
+    models: Mapping[str, int] = field(default_factory=dict)
+    """Rows by the versions of the models that predicted them."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row that was read went somewhere, and none twice."""
+        return self.read == self.left_out + self.written + self.aside
 
     @property
     def written(self) -> int:
@@ -122,7 +131,7 @@ class Staging:
             )
         if (self.final / MANIFEST).exists() or (self.final.exists() and not (self.final / RECORD).exists()):
             raise RequestError(
-                f"The output {self.final} already holds a run. Choose another --run-id or dataset path, or remove it.",
+                f"The output {self.final} already holds a run. Choose another --run-id or path, or remove it.",
                 path=str(self.final),
             )
         try:
@@ -133,7 +142,7 @@ class Staging:
         except OSError as error:
             raise RequestError(
                 f"The output folder {self.final.parent} cannot be written to: {error.strerror or error}. "
-                "Choose another dataset path or mend its permissions.",
+                "Choose another path or mend its permissions.",
                 path=str(self.final.parent),
             ) from error
 
@@ -162,13 +171,13 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         return (
             fragments
             | "Write" >> beam.ParDo(_WriteFragment(str(self.staging.shards), self.schema, self.split, self.compression))
-            | "Results" >> beam.combiners.ToList()
+            | "Results" >> beam.GroupByKey()
             | "WriteResults" >> beam.Map(_write_results, str(self.staging.results))
         )
 
 
-def _write_results(results: list[FragmentResult], path: str) -> str:
-    content = json.dumps([asdict(r) for r in sorted(results, key=lambda r: r.fragment)])
+def _write_results(keyed: tuple[None, Iterable[FragmentResult]], path: str) -> str:
+    content = json.dumps([asdict(r) for r in sorted(keyed[1], key=lambda r: r.fragment)])
     attempt = f"{path}.{uuid.uuid4().hex}"
     Path(attempt).write_text(content)
     os.replace(attempt, path)
@@ -184,7 +193,7 @@ class _WriteFragment(beam.DoFn):  # type: ignore[misc]
         self.written = Metrics.counter("featuremill", "rows_written")
         self.aside = Metrics.counter("featuremill", "rows_aside")
 
-    def process(self, fragment: TransformedFragment) -> Iterator[FragmentResult]:
+    def process(self, fragment: TransformedFragment) -> Iterator[tuple[None, FragmentResult]]:
         files = _FragmentFiles(self.folder, fragment.key, self.compression)
         read = 0
         try:
@@ -203,7 +212,7 @@ class _WriteFragment(beam.DoFn):  # type: ignore[misc]
         self.written.inc(result.written)
         self.aside.inc(result.aside)
         job.note("write", read)
-        yield result
+        yield None, result
 
 
 def _by_split(item: TransformedBatch, split: Split | None) -> Iterator[tuple[str, pa.RecordBatch]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from featuremill.artifacts.errors import FeaturemillError, suggest
+from featuremill.core.models.groups import TAGS
 
 __all__ = ["Problem", "explain"]
 
@@ -26,7 +27,12 @@ EXPECTED = {
 }
 """pydantic's type of an error, and what was expected, filled from the error's context."""
 
-UNION_TAGS = {"str": "a text", "list[str]": "a list of texts"}
+UNION_TAGS = {
+    "str": "a text",
+    "list[str]": "a list of texts",
+    "constrained-int": "a whole number above 0",
+    "dict[str,literal['mean','vote']]": "a mapping of columns to these",
+}
 """What pydantic adds to the place of an error for each way of reading a value that may be one thing or another."""
 
 MAX_SHOWN = 80
@@ -79,7 +85,9 @@ def _untag(content: Any, loc: Sequence[Any]) -> tuple[tuple[Any, ...], int | Non
         inside = (isinstance(content, Mapping) and part in content) or (
             isinstance(content, list) and isinstance(part, int) and part < len(content)
         )
-        if not inside and part in UNION_TAGS and not isinstance(content, Mapping):
+        if not inside and part in TAGS:
+            continue  # pydantic's word for which kind of group it is; there is only one reading
+        if not inside and _union_tag(part) and not isinstance(content, Mapping):
             tag = len(where)
             continue
         where.append(part)
@@ -87,12 +95,21 @@ def _untag(content: Any, loc: Sequence[Any]) -> tuple[tuple[Any, ...], int | Non
     return tuple(where), tag
 
 
+def _union_tag(part: Any) -> str:
+    """What a part of a place stands for where it is a union tag of pydantic's; otherwise nothing."""
+    if not isinstance(part, str):
+        return ""
+    if part.startswith("literal["):
+        return "one of " + part.removeprefix("literal[").removesuffix("]").replace("'", "").replace(",", ", ")
+    return UNION_TAGS.get(part, "")
+
+
 def _one_of_union(model: Any, content: Any, where: tuple[Any, ...], options: list[Any]) -> Problem:
     """Where a value may be one thing or another, one sentence, about the reading that came furthest."""
     deeper = [(w, e) for w, e in options if len(w) > len(where)]
     if deeper:
         return _problem(model, content, *deeper[0])
-    expected = " or ".join(dict.fromkeys(UNION_TAGS[p] for _, e in options for p in e["loc"] if p in UNION_TAGS))
+    expected = " or ".join(dict.fromkeys(_union_tag(p) for _, e in options for p in e["loc"] if _union_tag(p)))
     value = options[0][1].get("input")
     return Problem(where, _got(value, expected) + _hint("string_type", value))
 
@@ -170,10 +187,31 @@ def _deepest(content: Any, where: tuple[Any, ...], error: Any) -> tuple[Any, ...
 
 def _keys_at(model: Any, where: Sequence[Any]) -> list[str]:
     """The keys that the model at a place in the file has."""
+    found = [model]
     for part in where:
-        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((o for o in options if hasattr(o, "model_fields")), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
+        found = [inner for kind in found for inner in _below(kind, part)]
+    fields = [f for kind in found for f in _model_of(kind).items()]
+    return list(dict.fromkeys(field.alias or name for name, field in fields))
+
+
+def _model_of(annotation: Any) -> dict[str, Any]:
+    """The fields of a model, or of the models that an annotation lets one choose from."""
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        return dict(annotation.model_fields)
+    if get_origin(annotation) in (dict, list):
+        return {}
+    return {name: field for option in get_args(annotation) for name, field in _model_of(option).items()}
+
+
+def _below(annotation: Any, part: Any) -> list[Any]:
+    """What may stand below a key of a mapping, or at a position of a list."""
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        if part in annotation.model_fields:
+            return [annotation.model_fields[part].annotation]
+        extra = get_type_hints(annotation).get("__pydantic_extra__")
+        return [get_args(extra)[1]] if get_origin(extra) is dict else []
+    if get_origin(annotation) is dict:
+        return [get_args(annotation)[1]]
+    if get_origin(annotation) is list:
+        return list(get_args(annotation))
+    return [inner for option in get_args(annotation) for inner in _below(option, part)]

@@ -25,18 +25,25 @@ __all__ = [
     "SourceSpec",
     "SplitSpec",
     "StockTransform",
+    "Strict",
 ]
+
+SMALL_CELLS = 4_000_000
+"""Values, rows by columns, up to which one thread is done sooner than several have started: measured, a third of a
+second of work."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What all parts of a job file are: unknown keys and values of other types are refused."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
     )
 
 
-class StockTransform(_Strict):
+class StockTransform(Strict):
     """One of Beam's own MLTransform providers, standing between featuremill's transforms.
 
     It runs row by row, as in Beam, and an artifact that has one can be read by Beam's MLTransform only. In a job it
@@ -102,7 +109,7 @@ Step = Annotated[
 """A transform: an object of its class, or ``{type: …, config: …}`` as in Beam YAML."""
 
 
-class ParquetSpec(_Strict):
+class ParquetSpec(Strict):
     """Rows in Parquet files."""
 
     path: str | list[str]
@@ -117,13 +124,13 @@ class ParquetSpec(_Strict):
     """How many rows are in memory at a time, for each worker."""
 
 
-class SourceSpec(_Strict):
+class SourceSpec(Strict):
     """Where the rows come from."""
 
     parquet: ParquetSpec
 
 
-class SplitSpec(_Strict):
+class SplitSpec(Strict):
     """How rows are divided: by a hash of key columns, the same on every run and in BigQuery's SQL."""
 
     model_config = ConfigDict(extra="allow")
@@ -167,7 +174,7 @@ class SplitSpec(_Strict):
         return self.fit_on or ("train" if "train" in self.shares else next(iter(self.shares)))
 
 
-class ArtifactSpec(_Strict):
+class ArtifactSpec(Strict):
     """Where the transform artifact goes."""
 
     root: str
@@ -184,7 +191,7 @@ class ArtifactSpec(_Strict):
         return value
 
 
-class DatasetSpec(_Strict):
+class DatasetSpec(Strict):
     """Where the transformed rows go."""
 
     path: str
@@ -192,20 +199,37 @@ class DatasetSpec(_Strict):
     compression: Literal["snappy", "zstd", "lz4", "gzip", "none"] = "snappy"
 
 
-class RunnerSpec(_Strict):
+class RunnerSpec(Strict):
     """What runs the pipeline."""
 
     name: str = "direct"
     """``direct`` is this machine, all cores; any other name is a Beam runner, such as FlinkRunner or DataflowRunner."""
     workers: Annotated[int, Field(gt=0)] | None = None
     """For ``direct``: how many workers; by default one for each core."""
-    mode: Literal["multi_threading", "multi_processing", "in_memory"] = "multi_threading"
-    """For ``direct``: threads of this process, processes, or one after the other."""
+    mode: Literal["auto", "multi_threading", "multi_processing", "in_memory"] = "auto"
+    """For ``direct``: threads of this process, processes, or one after the other; by default threads, unless there is
+    so little to do that starting them takes longer."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Beam's pipeline options, by name: ``{project: …, region: …}``."""
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is this machine."""
+        return self.name.lower() in ("direct", "directrunner")
 
-class PrepareJob(_Strict):
+    def sized(self, cells: int) -> RunnerSpec:
+        """The same with its mode decided, for a job that reads so many values, rows by columns.
+
+        >>> RunnerSpec().sized(1000).mode, RunnerSpec(workers=2).sized(1000).mode
+        ('in_memory', 'multi_threading')
+        """
+        if self.mode != "auto" or not self.is_direct:
+            return self
+        small = self.workers is None and cells <= SMALL_CELLS
+        return self.model_copy(update={"mode": "in_memory" if small else "multi_threading"})
+
+
+class PrepareJob(Strict):
     """Rows to features: a transform artifact, and the transformed rows as a dataset."""
 
     kind: Literal["prepare"] = "prepare"

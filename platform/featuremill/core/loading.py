@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from featuremill.artifacts.errors import RequestError, suggest
 from featuremill.core.explain import explain
 from featuremill.core.jobfile import PrepareJob
+from featuremill.core.scorefile import ScoreJob
 
-__all__ = ["KINDS", "JobFileError", "job_from_mapping", "load_job", "place_of"]
+__all__ = ["KINDS", "Job", "JobFileError", "job_from_mapping", "load_job", "place_of"]
 
-Job = PrepareJob
-KINDS: Mapping[str, type[Job]] = {"prepare": PrepareJob}
+Job = PrepareJob | ScoreJob
+KINDS: Mapping[str, type[Job]] = {"prepare": PrepareJob, "score": ScoreJob}
 """The kinds of jobs, and the model of each."""
 
 YAML_HINTS = {
@@ -64,7 +65,9 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     _refuse_twice(path, node)
     if not isinstance(content, dict):
         got = "it is empty" if content is None else f"this is {_a_kind_of(content)}"
-        raise JobFileError(f"{path}: a job file is a mapping that begins with kind: prepare; {got}.", path=str(path))
+        raise JobFileError(
+            f"{path}: a job file is a mapping that begins with kind: prepare or kind: score; {got}.", path=str(path)
+        )
     places = _Places(str(path), node)
     for override in overrides:
         content = _override(content, override, places)
@@ -77,7 +80,8 @@ def job_from_mapping(content: Mapping[str, Any]) -> Job:
     >>> job_from_mapping({"kind": "prepair"})
     Traceback (most recent call last):
     ...
-    featuremill.core.loading.JobFileError: kind: got 'prepair', expected one of 'prepare'. Did you mean 'prepare'?
+    featuremill.core.loading.JobFileError: kind: got 'prepair', expected one of 'prepare', 'score'. \
+Did you mean 'prepare'?
     """
     return _validate(dict(content), _Places())
 
@@ -102,6 +106,8 @@ def place_of(path: str | Path, overrides: Sequence[str], facts: Mapping[str, Any
 
 def _where(content: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any] | None:
     """The keys that lead to what an error's facts are about."""
+    if "key" in facts:
+        return _deeper(content, facts["key"], facts)
     kind, column, parameter = facts.get("transform"), facts.get("column"), facts.get("parameter")
     source = content["source"]["parquet"]
     if isinstance(kind, str):
@@ -122,9 +128,32 @@ def _where(content: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any] | 
     return None
 
 
+def _deeper(content: Any, key: Sequence[Any], facts: Mapping[str, Any]) -> list[Any]:
+    """The place `key`, and from there on as far down as the facts name keys, positions or values that are there."""
+    for part in key:
+        content = content[part]
+    found = list(key)
+    below = {"input": "inputs", "output": "outputs"}
+    wanted = [facts.get("parameter")]
+    for name in ("input", "output", "column"):
+        wanted += [below.get(name), facts[name]] if name in facts else []
+    for name in (w for w in wanted if isinstance(w, str)):
+        at: Any = None
+        if isinstance(content, Mapping):
+            at = name if name in content else "columns" if name in (content.get("columns") or ()) else None
+        elif isinstance(content, list) and name in content:
+            at = content.index(name)
+        if at is not None:
+            content, found = content[at], [*found, at]
+            if at == "columns" and isinstance(content, list):
+                return [*found, content.index(name)]
+    return found
+
+
 def _validate(content: dict[str, Any], places: _Places, **facts: Any) -> Job:
     if "kind" not in content:
-        raise JobFileError(f"{places(['kind'])}: the key 'kind' is missing. Write kind: prepare.", **facts)
+        place = places(["kind"])
+        raise JobFileError(f"{place}: the key 'kind' is missing. Write kind: prepare or kind: score.", **facts)
     kind = content["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         expected = ", ".join(repr(k) for k in KINDS)
@@ -134,7 +163,8 @@ def _validate(content: dict[str, Any], places: _Places, **facts: Any) -> Job:
         return KINDS[kind].model_validate(content)
     except ValidationError as error:
         found = explain(KINDS[kind], content, error.errors())
-        problems = [f"{places(p.where)}: {p.message}" for p in sorted(found, key=lambda p: places.line(p.where))]
+        ordered = sorted(found, key=lambda p: places.line(p.where))
+        problems = [": ".join(part for part in (places(p.where), p.message) if part) for p in ordered]
         raise JobFileError("\n".join(problems), problems=problems, **facts) from error
 
 
@@ -212,7 +242,8 @@ class _Places:
             override = self._overrides.get(parts[:i])
             if override is not None:
                 return f"--set {override}" + (f": {key}" if i < len(parts) else "")
-        return f"{self._path}:{self.line(where)}: {key}" if self._path else key
+        place = f"{self._path}:{self.line(where)}" if self._path else ""
+        return ": ".join(part for part in (place, key) if part)
 
     def line(self, where: Sequence[Any]) -> int:
         """The line of a place; of its nearest parent where the place itself is not there; 0 without a file."""

@@ -22,7 +22,7 @@ def share_memory(runner: RunnerSpec) -> None:
     only to ask for it again: measured on two threads, a quarter more memory and half of all time in the kernel. Called
     before Beam is imported, since a thread keeps the arena that it has. Other runners are left as they are.
     """
-    if runner.name.lower() not in ("direct", "directrunner") or runner.mode != "multi_threading":
+    if not runner.is_direct or runner.mode not in ("auto", "multi_threading"):
         return
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc: then it stays as it is

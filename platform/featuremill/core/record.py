@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -25,9 +26,9 @@ class RowAccount:
     source: int
     """Rows that the source has, counted from its metadata where it has any."""
     filtered: int
-    """Rows that the job's filter left out."""
+    """Rows that the job's filter, or its choice of splits, left out."""
     written: int
-    """Rows in the dataset."""
+    """Rows in the dataset, or with a prediction."""
     aside: int
     """Rows in the dead letters, each with its reason."""
 
@@ -56,13 +57,15 @@ class RunRecord:
     splits: Mapping[str, int] = field(default_factory=dict)
     """Rows by split."""
     dataset: str | None = None
-    """The folder with the splits and the manifest."""
+    """The folder with the splits, or the predictions, and the manifest."""
     dead_letters: str | None = None
     """The folder with the rows set aside, when there are any."""
     artifact: Mapping[str, Any] = field(default_factory=dict)
     """``{root, name, version, path, alias, reference}``."""
     features: tuple[Mapping[str, Any], ...] = ()
-    """The columns of the dataset: ``{name, type, made_by}``; made_by is the last transform that wrote it, or None."""
+    """The columns of the dataset: ``{name, type, made_by}``; made_by is the last transform or the model, or None."""
+    models: tuple[Mapping[str, Any], ...] = ()
+    """``{name, path, framework, version, rows, seconds}``; rows that the model predicted, and seconds in its calls."""
     vocabularies: tuple[Mapping[str, Any], ...] = ()
     """``{column, size, top: [[token, count], …]}``, the largest first."""
     warnings: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class RunRecord:
         return json.dumps(asdict(self), indent=2, default=str, ensure_ascii=False) + "\n"
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """The versions of Python and of the packages that the result may depend on; those that are installed."""
     found = {"python": platform.python_version()}

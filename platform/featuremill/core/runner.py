@@ -12,6 +12,8 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
 from featuremill.artifacts.errors import FeaturemillError, JobError, RequestError
 from featuremill.core.jobfile import RunnerSpec
@@ -35,15 +37,15 @@ def pipeline_options(runner: RunnerSpec, extra: Sequence[str] = ()) -> PipelineO
     >>> pipeline_options(RunnerSpec(workers=3)).get_all_options()["direct_num_workers"]
     3
     """
-    if runner.name.lower() in ("direct", "directrunner"):
+    if runner.is_direct:
         workers = runner.workers or len(os.sched_getaffinity(0))
         flags = [
             f"--runner={DIRECT}",
             f"--direct_num_workers={1 if runner.mode == 'in_memory' else workers}",
-            f"--direct_running_mode={runner.mode}",
+            f"--direct_running_mode={'multi_threading' if runner.mode == 'auto' else runner.mode}",
         ]
     else:
-        if runner.workers is not None or runner.mode != "multi_threading":
+        if runner.workers is not None or runner.mode not in ("auto", "multi_threading"):
             raise RequestError(
                 f"runner: workers and mode are for the direct runner; {runner.name} takes its own options below "
                 "runner.options.",
@@ -57,7 +59,21 @@ def pipeline_options(runner: RunnerSpec, extra: Sequence[str] = ()) -> PipelineO
             flags += [f"--{key}={item}" for item in value]
         else:
             flags.append(f"--{key}={value}")
-    return PipelineOptions([*flags, *extra])
+    return _Options([*flags, *extra])
+
+
+class _Options(PipelineOptions):  # type: ignore[misc]
+    """Options that keep their views: Beam asks for one at every step and builds a parser each time, a tenth of a second
+    for a small pipeline. Views share their values, so one of a kind is as good as many."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in super().__getstate__().items() if key != "_views"}
 
 
 def run_pipeline(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]) -> Any:
@@ -108,9 +124,6 @@ def _threaded_runner(options: PipelineOptions) -> Any:
     direct = options.view_as(DirectOptions)
     if options.view_as(StandardOptions).runner != DIRECT or direct.direct_running_mode != "multi_threading":
         return None
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
-
     direct.direct_running_mode = "in_memory"
     return FnApiRunner(
         default_environment=EmbeddedPythonGrpcEnvironment(

@@ -148,7 +148,8 @@ class Handler(ProcessHandler):  # type: ignore[misc]
 
     def _fit(self, fragments: beam.PCollection[Any], folder: str) -> tuple[Any, Any]:
         if not any(t.beam_only for t in self.transforms):
-            return fragments | "Fit" >> FitArtifact(self.transforms, folder, shards=self.shards), fragments
+            fit = FitArtifact(self.transforms, folder, shards=self.shards, schema=self.schema)
+            return fragments | "Fit" >> fit, fragments
         from featuremill.transforms.stock_steps import FitWithStock
 
         if self.schema is None:

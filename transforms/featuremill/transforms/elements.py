@@ -55,12 +55,12 @@ class FromFragments(beam.PTransform):  # type: ignore[misc]
         self.element_type = element_type
 
     def expand(self, fragments: beam.PCollection[Fragment]) -> beam.PCollection[Any]:
-        result = fragments | "Transform" >> beam.FlatMap(_transform, AsSingleton(self.folder))
+        apply = beam.FlatMap(_transform, AsSingleton(self.folder))
         if isinstance(self.element_type, type) and issubclass(self.element_type, (pa.Table, pa.RecordBatch)):
-            return result | "Typed" >> beam.Map(lambda element: element).with_output_types(self.element_type)
-        if _is_fragment_type(self.element_type):
-            return result | "Typed" >> beam.Map(lambda element: element).with_output_types(TransformedFragment)
-        return result
+            apply = apply.with_output_types(self.element_type)
+        elif _is_fragment_type(self.element_type):
+            apply = apply.with_output_types(TransformedFragment)
+        return fragments | "Transform" >> apply
 
 
 def _is_columnar(element_type: Any) -> bool:

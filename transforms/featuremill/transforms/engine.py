@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.acero  # Table.group_by would import it within the first merge
 import pyarrow.types as pt
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
@@ -59,22 +60,27 @@ class FitArtifact(beam.PTransform):  # type: ignore[misc]
     shards
         Into how many pieces the statistics of keys (vocabularies) are cut while they are combined. The result does not
         depend on it.
+    schema
+        The columns of all fragments, where they are known beforehand; else the fragments are asked for theirs.
     """
 
-    def __init__(self, transforms: Sequence[Transform], folder: str, *, shards: int = 1) -> None:
+    def __init__(
+        self, transforms: Sequence[Transform], folder: str, *, shards: int = 1, schema: pa.Schema | None = None
+    ) -> None:
         super().__init__()
         self.transforms = tuple(transforms)
         self.folder = folder
         self.shards = shards
+        self.schema = schema
 
     def expand(self, fragments: beam.PCollection[Fragment]) -> beam.PCollection[str]:
-        schema = one_schema(fragments)
+        schema = one_schema(fragments) if self.schema is None else self.schema
         states = fit_states(fragments, self.transforms, self.folder, schema, shards=self.shards)
-        done = AsList(states | "States" >> beam.Flatten(pipeline=fragments.pipeline))
+        done = _as_list(states, "States")
         return (
             fragments.pipeline
-            | "Folder" >> beam.Create([self.folder])
-            | "Manifest" >> beam.Map(write_manifest, self.transforms, schema, done)
+            | "Once" >> beam.Impulse()
+            | "Manifest" >> beam.Map(write_manifest, self.folder, self.transforms, schema, done)
         )
 
 
@@ -91,7 +97,7 @@ def fit_states(
     fragments: beam.PCollection[Fragment],
     transforms: tuple[Transform, ...],
     folder: str,
-    schema: AsSingleton,
+    schema: AsSingleton | pa.Schema,
     *,
     shards: int = 1,
     known: Sequence[beam.PCollection[StateFile]] = (),
@@ -106,7 +112,7 @@ def fit_states(
     token = uuid4().hex
     written = list(known)
     for number, scan in enumerate(plan.scans):
-        known_now = AsList(tuple(written) | f"Known{number}" >> beam.Flatten(pipeline=fragments.pipeline))
+        known_now = _as_list(written, f"Known{number}")
         collect = _Collect(transforms, scan, scans_before + number, folder, shards, token)
         merged = (
             fragments
@@ -122,6 +128,13 @@ def fit_states(
             )
         written.append(merged | f"Finish{number}" >> beam.Map(_finish, plan, folder))
     return tuple(written)
+
+
+def _as_list(parts: Sequence[beam.PCollection[StateFile]], label: str) -> AsList | list[StateFile]:
+    """The elements of several collections as a side input; without a step in the pipeline where none is needed."""
+    if not parts:
+        return []
+    return AsList(parts[0] if len(parts) == 1 else tuple(parts) | label >> beam.Flatten())
 
 
 class _OneSchema(beam.CombineFn):  # type: ignore[misc]
@@ -344,6 +357,7 @@ def _analyzer(plan: Plan, slot: str) -> Analyzer:
 
 
 def write_manifest(
+    _impulse: bytes,
     folder: str,
     transforms: tuple[Transform, ...],
     schema: pa.Schema | None,
@@ -351,7 +365,8 @@ def write_manifest(
     _waited_for: Any = None,
 ) -> str:
     """The last file: with it the folder is an artifact."""
-    if schema is None:
+    slots = {slot.key for slot in Plan(transforms).slots}
+    if schema is None or slots - {state.key for state in states}:
         raise JobError("There were no rows: an artifact cannot be fitted on nothing. Check the source and its filter.")
     pipeline = Pipeline(transforms, schema)
     write_fitted(open_store(folder), pipeline, {s.key: s.path for s in states})

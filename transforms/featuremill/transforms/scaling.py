@@ -62,21 +62,22 @@ class _ZScore:
 
     def kernel(self, values: Float64) -> npt.NDArray[np.floating]:
         scaled = values - self.centre
-        if self._in_single().all():
+        if self.in_single().all():
             scaled32 = scaled.astype(np.float32)
             scaled32 /= self.spread.astype(np.float32)
             return scaled32
         scaled /= self.spread
         return scaled
 
-    def _in_single(self) -> npt.NDArray[np.bool_]:
+    def in_single(self) -> npt.NDArray[np.bool_]:
+        """Where the division is one of float32; it is for all positions or for none."""
         low, high = SINGLE_RANGE
         inside: npt.NDArray[np.bool_] = (self.spread > low) & (self.spread < high) & self.single
         return inside
 
     def row(self, position: int, type_: pa.DataType) -> RowFunction:
         centre, spread = float(self.centre[position]), float(self.spread[position])
-        if self._in_single().all():
+        if self.in_single().all():
             spread = float(np.float32(spread))
             # The quotient of two float32, taken in float64 and rounded, is the float32 quotient.
             return lambda v: None if v is None else c_float(c_float(v - centre).value / spread).value

@@ -91,8 +91,8 @@ class FitWithStock(beam.PTransform):  # type: ignore[misc]
         waits = AsList(tuple(written) | "Written" >> beam.Flatten(pipeline=fragments.pipeline))
         location = (
             fragments.pipeline
-            | "Folder" >> beam.Create([self.folder])
-            | "Manifest" >> beam.Map(write_manifest, self.transforms, source, AsList(states[0]), waits)
+            | "Once" >> beam.Impulse()
+            | "Manifest" >> beam.Map(write_manifest, self.folder, self.transforms, source, AsList(states[0]), waits)
         )
         return location, fragments
 

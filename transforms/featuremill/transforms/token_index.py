@@ -102,6 +102,43 @@ def _normal(type_: pa.DataType) -> pa.DataType:
     return pa.large_binary() if is_text(type_) else type_
 
 
+WORD = 8
+"""Bytes that a 64-bit word holds."""
+
+
+def _words(texts: pa.Array, full: bool) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    """Texts as unsigned integers, one to one, and which have none: those longer than a word.
+
+    `full` is for texts that fill a word, and then the shorter ones have none; the others keep their length in the byte
+    that they leave free. Null rows: anything.
+    """
+    offsets = np.frombuffer(texts.buffers()[1], np.int32 if texts.type == pa.binary() else np.int64)
+    offsets = offsets[texts.offset : texts.offset + len(texts) + 1]
+    lengths = np.diff(offsets)
+    unlike = lengths != WORD if full else lengths >= WORD
+    data = texts.buffers()[2]
+    start, end = int(offsets[0]), int(offsets[-1])
+    padded = np.zeros(end - start + WORD, np.uint8)
+    if data is not None:
+        padded[: end - start] = np.frombuffer(data, np.uint8)[start:end]
+    at_any_byte: Array64 = np.ndarray((end - start + 1,), "<u8", padded, strides=(1,))
+    words = at_any_byte[offsets[:-1] - start]
+    if not full:
+        bits = (WORD * np.minimum(lengths, WORD - 1)).astype(np.uint64)
+        words = words & ((_U(1) << bits) - _U(1)) | bits << _U(56)
+    return pa.array(words, mask=np.asarray(texts.is_null()) if texts.null_count else None), unlike
+
+
+def _fit_words(tokens: pa.Array) -> bool | None:
+    """Whether all tokens fill a word (True), all are shorter (False), or neither (None)."""
+    if not is_text(tokens.type) or not len(tokens):
+        return None
+    shortest, longest = (f(pc.binary_length(tokens)).as_py() for f in (pc.min, pc.max))
+    if shortest == longest == WORD:
+        return True
+    return False if longest < WORD else None
+
+
 class TokenIndex:
     """Positions of values in a vocabulary.
 
@@ -136,8 +173,13 @@ class TokenIndex:
             tokens = tokens.dictionary_decode()
         if tokens.null_count:
             raise ParameterError("A token of a vocabulary cannot be null.")
-        self._tokens = tokens.cast(_normal(self._type))
+        self._tokens = tokens = tokens.cast(_normal(self._type))
+        self._full = _fit_words(tokens)
+        if self._full is not None:
+            # Short texts are looked up as integers: their hash is one to one, so that no text has to be compared.
+            self._tokens, _ = _words(tokens, self._full)
         self._hashes = self._hash(self._tokens)
+        self._refuse_repeats(tokens)
         self._slots = self._build()
 
     def __len__(self) -> int:
@@ -171,11 +213,12 @@ class TokenIndex:
     def _converted(self, values: pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_] | None]:
         """The values in the layout of the tokens, and which of them that changed (they are no tokens)."""
         to, type_ = self._tokens.type, values.type
-        if type_.equals(to):
+        if type_.equals(to) and self._full is None:
             return values, None
         if is_text(self._type) and is_text(type_):
-            return values.cast(to), None
-        if pt.is_integer(to) and pt.is_integer(type_):
+            texts = values.cast(_normal(self._type))
+            return (texts, None) if self._full is None else _words(texts, self._full)
+        if pt.is_integer(self._type) and pt.is_integer(type_):
             cast = values.cast(to, safe=False)
             back = cast.cast(type_, safe=False)
             negative = [pc.less(a, pa.scalar(0, a.type)) for a in (cast, values)]
@@ -185,6 +228,11 @@ class TokenIndex:
 
     def _hash(self, values: pa.Array) -> Array64:
         return hash_values(values)
+
+    def _is_one_to_one(self) -> bool:
+        """Whether equal hashes mean equal values: those of up to eight bytes, but for floats with their NaN."""
+        type_ = self._tokens.type
+        return bool(pt.is_integer(type_) or pt.is_temporal(type_) or pt.is_boolean(type_))
 
     def _build(self) -> npt.NDArray[np.signedinteger]:
         """Slots with the position of a token, -1 where free: all tokens try their slot, the losers the next one."""
@@ -199,16 +247,15 @@ class TokenIndex:
             slots[at[free]] = pending[free]
             lost = slots[at] != pending
             pending, at = pending[lost], (at[lost] + 1) & (size - 1)
-        self._refuse_repeats()
         return slots
 
-    def _refuse_repeats(self) -> None:
+    def _refuse_repeats(self, tokens: pa.Array) -> None:
         order = np.argsort(self._hashes, kind="stable")
         ordered = self._hashes[order]
         same = np.flatnonzero(ordered[1:] == ordered[:-1])
         # Equal hashes are nearly always equal tokens; a true collision costs one comparison here.
-        if len(same) and len(pc.unique(self._tokens)) < len(self):
-            repeated = pc.value_counts(self._tokens)
+        if len(same) and len(pc.unique(tokens)) < len(self):
+            repeated = pc.value_counts(tokens)
             token = repeated.field("values").filter(pc.greater(repeated.field("counts"), 1))[0].as_py()
             raise ParameterError(f"A vocabulary holds each token once, but {token!r} comes twice.", value=token)
 
@@ -225,7 +272,7 @@ class TokenIndex:
             positions = self._slots[at]
             taken = positions >= 0
             same = taken & (self._hashes[positions] == hashes[rows])
-            right = self._equal(values, rows, positions, same)
+            right = same if self._is_one_to_one() else self._equal(values, rows, positions, same)
             found[rows[right]] = positions[right]
             more = taken & ~right
             rows, at = rows[more], (at[more] + 1) & (size - 1)

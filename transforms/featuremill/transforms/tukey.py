@@ -32,9 +32,9 @@ _FEWEST = 10
 nothing, and stock, which sees its first rows in batches of one and two, makes z-scores of them."""
 _ROUNDS, _HALVINGS, _TOLERANCE = 20, 11, 1e-6
 """Effort of the search for the parameters: stock's, so that the fit is the same and not only as good."""
-_SMALL = 1e-7
+SMALL = 1e-7
 """Below this ``h * x**2``, u is x to 14 digits, and the formula nears 0 / 0."""
-_HALLEY_STEPS = 3
+HALLEY_STEPS = 3
 """Steps for Lambert's W: from the starting point used here, three reach the last bits."""
 
 
@@ -186,7 +186,7 @@ def _lambert_w(x: Any) -> Any:
     log = np.log1p(x)
     # The starting point of Iacono and Boyd, Adv. Comput. Math. 43, 2017: right to a few per cent for all x >= 0.
     w = log * (1.0 - np.log1p(log) / (2.0 + log))
-    for _ in range(_HALLEY_STEPS):
+    for _ in range(HALLEY_STEPS):
         error = w - x * np.exp(-w)
         w = w - error / (w + 1.0 - (w + 2.0) * error / (2.0 * w + 2.0))
     return w
@@ -200,7 +200,7 @@ def inverse(x: Float64, left: Float64, right: Float64) -> Float64:
     with np.errstate(over="ignore", invalid="ignore"):
         h = np.where(x < 0, left, right)
         argument = h * (x * x)
-        bends = argument >= _SMALL
+        bends = argument >= SMALL
         bent = np.sqrt(lambert_w(np.where(bends, argument, 1.0)) / np.where(bends, h, 1.0))
         return np.where(bends, np.copysign(bent, x), x)
 
@@ -209,7 +209,7 @@ def inverse_of_one(x: float, left: float, right: float) -> float:
     """:func:`inverse` for one number, equal to the bit."""
     h = left if x < 0 else right
     argument = h * (x * x)
-    if not argument >= _SMALL:
+    if not argument >= SMALL:
         return x
     # NumPy's exp and log: the standard library's may differ in the last bit.
     w = argument if isinf(argument) else float(_lambert_w(np.float64(argument)))

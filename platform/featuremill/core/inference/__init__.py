@@ -1,0 +1,1 @@
+"""Models in Beam pipelines: handlers for RunInference whose elements are record batches."""

@@ -1,0 +1,229 @@
+"""One run of a job, whatever its kind: the source opened, the staging folder, progress, the account, the record."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from featuremill.artifacts.errors import FeaturemillError, JobError, MissingColumnError, RequestError, suggest
+from featuremill.core.job_fragment import Split
+from featuremill.core.jobfile import RunnerSpec, SplitSpec
+from featuremill.core.memory import share_memory
+from featuremill.core.parquet_source import ParquetSource
+from featuremill.core.progress import Progress, ProgressReader
+from featuremill.core.record import RowAccount, RunRecord, package_versions
+from featuremill.transforms.arrays import value_type
+
+if TYPE_CHECKING:
+    from featuremill.core.dataset import FragmentResult, Staging
+
+__all__ = ["JobRun", "TooManyBadRows", "empty_batch", "opened_split"]
+
+
+class TooManyBadRows(JobError):
+    """More rows were set aside than the job allows."""
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """No rows of a schema, in the types that values have once they are read.
+
+    >>> empty_batch(pa.schema([("x", pa.int64())])).num_rows
+    0
+    """
+    return pa.RecordBatch.from_arrays([pa.array([], value_type(f.type)) for f in schema], names=schema.names)
+
+
+def opened_split(spec: SplitSpec, schema: pa.Schema) -> Split:
+    """The split of a source's rows, its key columns looked up.
+
+    Raises
+    ------
+    MissingColumnError, ColumnTypeError
+        For a key that the source does not have, or whose text is not the same everywhere.
+    """
+    for column in spec.by:
+        if column not in schema.names:
+            raise MissingColumnError(
+                f"split.by: there is no column {column!r}. {suggest(column, schema.names)}", column=column
+            )
+    split = Split(tuple(spec.by), spec.shares, spec.fitted)
+    split.codes(empty_batch(schema))
+    return split
+
+
+class JobRun(ABC):
+    """A job with its source opened, ready to be run once.
+
+    A kind of job says what its pipeline is and what becomes of the results; the rest is the same for all: nothing is
+    written before everything was checked, what a killed run left is removed, a failed run leaves its record and the
+    rows set aside, and a run is there complete or not at all.
+
+    Parameters
+    ----------
+    job
+        The job; it has a name, a kind, a source and a runner.
+    run_id
+        The run's name; None: the time and four random digits.
+    output
+        The folder that the run's folder goes into.
+
+    Raises
+    ------
+    RequestError
+        When the source is missing, broken or without rows.
+    """
+
+    def __init__(self, job: Any, run_id: str | None, output: str) -> None:
+        self.name = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self.output = output
+        self.stages: dict[str, float] = {}
+        self._job = job
+        self._runner: RunnerSpec = job.runner
+        self.source = self.open_source()
+        self.fragments = self.source.fragments()
+
+    def open_source(self) -> Any:
+        """The source of the rows: something with a schema, fragments, and a description."""
+        spec = self._job.source.parquet
+        return ParquetSource(
+            spec.path,
+            where=spec.where,
+            columns=spec.columns,
+            fragment_rows=spec.fragment_rows,
+            batch_rows=spec.batch_rows,
+        )
+
+    def describe(self) -> None:
+        """Look at the source as a whole; after the checks that cost less."""
+        self.described: Mapping[str, Any] = self.source.describe()
+        if not self.described["rows"]:
+            path = self._job.source.parquet.path
+            raise RequestError(f"The source {path} has no rows; there is nothing to {self._job.kind}.", path=path)
+
+    # --- what a kind of job says ------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def progress_stages(self) -> Sequence[str]:
+        """The stages that workers note their progress in; each goes through all fragments."""
+
+    def prepare_to_run(self) -> None:  # noqa: B027  # most kinds have nothing to do
+        """What can be checked only shortly before the run; nothing has been written yet."""
+
+    @abstractmethod
+    def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
+        """Run, to the end; the list of results is in the staging folder afterwards."""
+
+    @abstractmethod
+    def commit(self, staging: Staging) -> RunRecord:
+        """Turn what the pipeline left into the run's results."""
+
+    # --- the run ----------------------------------------------------------------------------------------------------
+
+    def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:
+        """Run the job to its end and return its record."""
+        share_memory(self._runner)
+        # Importing Beam takes a second or two, which is the start of the process and not of the run.
+        import featuremill.core.runner
+        import featuremill.transforms.beam  # noqa: F401
+        from featuremill.core.dataset import Staging
+
+        self._began, started = time.monotonic(), datetime.now(UTC)
+        staging = Staging(self.output, self.name)
+        self.prepare_to_run()
+        staging.open()
+        self._facts = {
+            "run": self.name,
+            "job": self._job.name,
+            "kind": self._job.kind,
+            "started": started.isoformat(timespec="seconds"),
+            "source": dict(self.described),
+            "versions": package_versions(),
+        }
+        try:
+            with self._following(staging, progress), self.timed("pipeline"):
+                self.run_pipeline(staging, beam_options)
+            return self.commit(staging)
+        except BaseException as error:
+            self._leave_failure(staging, error)
+            raise
+
+    def record(self, **facts: Any) -> RunRecord:
+        """The run's record as of now."""
+        seconds = round(time.monotonic() - self._began, 3)
+        return RunRecord(**self._facts, seconds=seconds, stages=self.stages, **facts)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note the seconds that a stage takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[stage] = round(time.monotonic() - began, 3)
+
+    @contextlib.contextmanager
+    def _following(self, staging: Staging, progress: Callable[[Progress], None] | None) -> Iterator[None]:
+        if progress is None:
+            yield
+            return
+        stages = dict.fromkeys(self.progress_stages, len(self.fragments))
+        with ProgressReader(staging.progress, stages, progress):
+            yield
+
+    def account(self, staging: Staging, results: Sequence[FragmentResult], most_aside: int) -> RowAccount:
+        """Where every row went, and the proof that none is missing.
+
+        Raises
+        ------
+        JobError
+            When a row is missing or came twice, or more than `most_aside` were set aside.
+        """
+        from featuremill.core.dataset import REJECTED
+
+        source, kept = self.described["rows"], sum(r.read - r.left_out for r in results)
+        rows = RowAccount(
+            source=source,
+            filtered=source - kept,
+            written=sum(r.written for r in results),
+            aside=sum(r.aside for r in results),
+        )
+        lost = [r.fragment for r in results if not r.balanced or r.promised not in (None, r.read)]
+        everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
+        if lost or not rows.balanced or not everyone:
+            raise JobError(
+                f"Rows are missing: {rows.source:,} in the source, {rows.filtered:,} filtered out, {rows.written:,} "
+                f"written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
+                rows=rows,
+            )
+        if rows.aside > most_aside:
+            raise TooManyBadRows(
+                f"{rows.aside:,} rows could not be processed, and max_bad_rows is {most_aside:,}. The rows "
+                f"and the reasons are in {staging.final / REJECTED}.",
+                rows=rows,
+            )
+        return rows
+
+    def _leave_failure(self, staging: Staging, error: BaseException) -> None:
+        """What a failed run leaves: the rows set aside, and a record that says that it failed."""
+        from featuremill.core.dataset import REJECTED, leave_dead_letters
+
+        rows = getattr(error, "rows", None) if isinstance(error, TooManyBadRows) else None
+        if not staging.path.exists():
+            return
+        record = self.record(
+            status="failed",
+            rows=rows,
+            error=str(error) or type(error).__name__,
+            dead_letters=str(staging.final / REJECTED) if rows is not None else None,
+        )
+        # Where not even that can be written, the first error is the one to tell.
+        with contextlib.suppress(FeaturemillError, OSError):
+            leave_dead_letters(staging, record.to_json(), keep=rows is not None)
