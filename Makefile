@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | sort | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.core ## Run a whole job on the flights of New York, 2013
+demo: $(VENV)/.core ## Prepare the flights of New York, 2013, train two models, score with both
 	$(BIN)/featuremill demo
 
 test: lint type doctest ## Check everything: lint, types, examples in docstrings, tests

@@ -23,6 +23,10 @@ FLIGHTS_COLUMNS = [FLIGHTS_KEY, *FLIGHTS_CATEGORIES, *FLIGHTS_Z_SCORES, *FLIGHTS
 FILLERS: dict[str, str | int] = {"tailnum": "unknown", "dep_delay": 0, "air_time": 0}
 """What stands for a null where a tool cannot take one."""
 
+SCORING_KEY = "id"
+SCORING_FEATURES = [f"x{i:02}" for i in range(20)]
+PREDICTION = "y"
+
 ROWS_PER_GROUP = 250_000
 
 

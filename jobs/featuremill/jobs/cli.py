@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -175,6 +176,7 @@ def init(
 
     written = begin_project(folder, data=data)
     steps = [command("cd", str(folder)), "featuremill plan flights.yaml", "featuremill run flights.yaml"]
+    steps += ["python -m featuremill.jobs.flights_models flights.yaml late.yaml", "featuremill run late.yaml"]
     show(
         [
             Heading(f"A new project in {folder}"),
@@ -193,15 +195,29 @@ def demo(
 ) -> None:
     """Run an example on real rows.
 
-    They are every flight that left New York City in 2013.
+    They are every flight that left New York City in 2013: prepared, learnt from by two models, and scored by both.
     """
-    from featuremill.jobs.scaffold import prepare_demo
+    from featuremill.jobs.render import record_blocks, show
+    from featuremill.jobs.render_score import scored_demo_blocks
+    from featuremill.jobs.scaffold import prepare_demo, score_demo
 
     job_file, job = prepare_demo(folder)
-    rows = job.source.parquet
-    assert rows is not None  # as prepare_demo wrote it
-    print(f"the rows are in {rows.path}, the job is {job_file}", file=sys.stderr)
-    _show_record(_run(job, None, []), as_json)
+    score_file, score_job = score_demo(folder, job)
+    print(f"the rows are in {job.source.parquet.path}, the jobs are {job_file} and {score_file}", file=sys.stderr)
+    prepared = _run(job, None, [])
+    if not as_json:
+        show(record_blocks(prepared, advise=False), sys.stdout)
+        print()
+    from featuremill.jobs.flights_models import auc, train
+
+    trained = train(str(prepared.dataset), score_job, tell=lambda line: print(line, file=sys.stderr))
+    scored = _run(score_job, None, [])
+    areas = auc(scored)
+    if as_json:
+        records = {"prepare": json.loads(prepared.to_json()), "score": json.loads(scored.to_json())}
+        _print_json({**records, "models": [asdict(model) for model in trained], "auc": areas})
+        return
+    show(scored_demo_blocks(prepared, trained, scored, areas, str(score_file)), sys.stdout)
 
 
 # --- what the commands share ----------------------------------------------------------------------------------------

@@ -175,12 +175,12 @@ class _Prepared(JobRun):
 
     def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
-        from apache_beam.ml.transforms.base import MLTransform
 
         from featuremill.core.dataset import WriteShards
         from featuremill.core.job_fragment import JobFragment
         from featuremill.core.runner import pipeline_options, run_pipeline
         from featuremill.transforms.beam import Transforms
+        from featuremill.transforms.beam_ml import MLTransform
 
         schema = self.source.schema
         runner = self.job.runner.sized(self.described["rows"] * len(schema))

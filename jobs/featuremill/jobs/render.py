@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from featuremill.core.record import RowAccount, RunRecord
     from featuremill.jobs.prepare import PreparePlan
 
-__all__ = ["Block", "Heading", "Line", "Table", "plan_blocks", "record_blocks", "show", "show_line", "to_text"]
+__all__ = [
+    "Block", "Heading", "Line", "Table", "next_commands", "plan_blocks", "record_blocks", "show", "show_line",
+    "to_text",
+]
 
 INDENT = "  "
 BYTE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
@@ -302,8 +305,8 @@ def _readers(plan: PreparePlan) -> dict[str, list[str]]:
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def record_blocks(record: RunRecord) -> list[Block]:
-    """What a run did, and what to do with it next."""
+def record_blocks(record: RunRecord, *, advise: bool = True) -> list[Block]:
+    """What a run did and, to advise, what to do with it next."""
     stages = ", ".join(f"{stage} {seconds_text(s)}" for stage, s in record.stages.items())
     took = f"{record.job}: {record.status} in {seconds_text(record.seconds)}"
     blocks: list[Block] = [Heading(took)]
@@ -332,7 +335,9 @@ def record_blocks(record: RunRecord) -> list[Block]:
         found = dict.fromkeys((str(v["column"]), f"{v['size']:,}", _top(v["top"])) for v in record.vocabularies)
         rows = [list(row) for row in found][:LARGEST_VOCABULARIES]
         blocks += [Heading("Largest vocabularies"), Table(rows, ("column", "tokens", "most frequent"), frozenset({1}))]
-    return [*blocks, *warning_blocks(record.warnings), *_places(record), *_next(record)]
+    commands = next_commands(record) if advise else []
+    advice: list[Block] = [Heading("Next"), *(Line(line) for line in commands)] if commands else []
+    return [*blocks, *warning_blocks(record.warnings), *_places(record), *advice]
 
 
 def _score_blocks(record: RunRecord) -> list[Block]:
@@ -376,16 +381,17 @@ def _places(record: RunRecord) -> list[Block]:
     return [Heading("Where it is"), Table(rows)] if rows else []
 
 
-def _next(record: RunRecord) -> list[Block]:
+def next_commands(record: RunRecord) -> list[str]:
+    """Command lines that look at what a run made; none when it failed."""
     artifact = record.artifact
     if record.status == "done" and record.kind == "score":
         folder = json.dumps(f"{record.dataset}/predictions")
         python = f"import pyarrow.dataset as ds; print(ds.dataset({folder}).head(5))"
-        return [Heading("Next"), Line(command("python", "-c", python))]
+        return [command("python", "-c", python)]
     if record.status != "done" or not artifact:
         return []
     wanted = artifact.get("alias") or artifact["version"]
     reference = f"{artifact['root']}/{artifact['name']}@{wanted}"
     python = f"from featuremill.artifacts import load; print(load({json.dumps(reference)}).input_schema)"
     lines = [command("featuremill", "artifacts", verb, reference) for verb in ("show", "verify")]
-    return [Heading("Next"), *(Line(line) for line in lines), Line(command("python", "-c", python))]
+    return [*lines, command("python", "-c", python)]

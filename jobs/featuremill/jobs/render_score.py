@@ -12,15 +12,20 @@ from featuremill.jobs.render import (
     Table,
     bytes_text,
     command,
+    next_commands,
+    record_blocks,
+    seconds_text,
     source_lines,
     type_text,
     warning_blocks,
 )
 
 if TYPE_CHECKING:
+    from featuremill.core.record import RunRecord
+    from featuremill.jobs.flights_models import Trained
     from featuremill.jobs.score import ScorePlan
 
-__all__ = ["model_blocks", "score_plan_blocks"]
+__all__ = ["model_blocks", "score_plan_blocks", "scored_demo_blocks"]
 
 
 def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] = ()) -> list[Block]:
@@ -110,3 +115,33 @@ def model_blocks(facts: Mapping[str, Any]) -> list[Block]:
     if stamp is None:
         return [*blocks, Heading("Stamp"), Line("none: nothing says which artifact it was trained with")]
     return [*blocks, Heading("Stamp"), Table([[str(k), str(v)] for k, v in stamp.items()])]
+
+
+def scored_demo_blocks(
+    prepared: RunRecord, trained: Sequence[Trained], scored: RunRecord, areas: Mapping[str, float], job_file: str
+) -> list[Block]:
+    """What the demo's models were trained on, what their predictions are worth and where they are.
+
+    Parameters
+    ----------
+    areas
+        By column of predictions, the area under the ROC curve.
+    job_file
+        Of the score job.
+    """
+    rows = [[m.name, m.what, f"{m.rows:,}", seconds_text(m.seconds), m.path] for m in trained]
+    header = ("model", "what", "rows", "trained in", "file")
+    blocks: list[Block] = [Heading("Models"), Table(rows, header, frozenset({2}))]
+    artifact = f"{prepared.artifact['name']}@{prepared.artifact['version']}"
+    blocks.append(Line(f"Each is stamped: trained with {artifact}. A score job with another artifact refuses it."))
+    blocks += record_blocks(scored, advise=False)
+    count = scored.rows.written if scored.rows else 0
+    blocks += [
+        Heading(f"How well late flights are told from others, on {count:,} flights that no model was trained on"),
+        Table([[name, f"{area:.3f}"] for name, area in areas.items()], ("column", "AUC"), frozenset({1})),
+        Line("1 is perfect, 0.5 is chance"),
+    ]
+    steps = [command("featuremill", "models", "show", trained[0].path)] if trained else []
+    steps += [command("featuremill", verb, job_file) for verb in ("plan", "run")]
+    steps += [*next_commands(prepared)[:1], *next_commands(scored)]
+    return [*blocks, Heading("Next"), *(Line(step) for step in steps)]

@@ -10,25 +10,28 @@ from typing import TYPE_CHECKING
 from featuremill.artifacts.errors import AlreadyExists, JobError, MissingExtraError, RequestError
 
 if TYPE_CHECKING:
-    from featuremill.core.loading import Job
+    from featuremill.core.jobfile import PrepareJob
+    from featuremill.core.scorefile import ScoreJob
 
-__all__ = ["begin_project", "prepare_demo"]
+__all__ = ["begin_project", "prepare_demo", "score_demo"]
 
 EXAMPLES = Path(__file__).parent / "examples"
 JOB_FILE = "flights.yaml"
-SCHEMA_FILE = "prepare.schema.json"
+SCORE_FILE = "late.yaml"
+SCHEMA_FILES = {JOB_FILE: "prepare.schema.json", SCORE_FILE: "score.schema.json"}
 PROJECT_ROWS = "data/flights"
-PATH = re.compile(r"(?<= )demo/([\w/]+)")
-"""A path in the example's job file, which keeps all it reads and writes below ``demo``."""
-PLAIN = re.compile(r"[\w./-]+")
+PATH = re.compile(r"(?<= )demo/([\w/.@]+)")
+"""A path in the examples' job files, which keep all they read and write below ``demo``."""
+PLAIN = re.compile(r"[\w./-][\w./@-]*")
 """A text that needs no quotes in YAML, wherever it stands."""
-MODELINE = f"# yaml-language-server: $schema=./{SCHEMA_FILE}\n"
 
 GITIGNORE = """\
 # Rows and results; the job files say how to make them again.
 /data/
 /datasets/
 /artifacts/
+/models/
+/predictions/
 """
 
 README = """\
@@ -41,6 +44,14 @@ YAML language server complete it and check it against `prepare.schema.json`.
 featuremill plan flights.yaml     # columns, types, passes over the data; runs nothing
 featuremill run flights.yaml      # computes the statistics, writes artifacts/ and datasets/
 featuremill artifacts list artifacts
+```
+
+`late.yaml` scores flights with two models, one of scikit-learn and one of PyTorch. Train them on the dataset first; it
+needs `pip install "featuremill[sklearn,torch]"`:
+
+```
+python -m featuremill.jobs.flights_models flights.yaml late.yaml    # writes models/, stamped with their artifact
+featuremill run late.yaml                                           # writes predictions/
 ```
 
 Values can be replaced from the command line, with the path of the key:
@@ -56,15 +67,18 @@ The example reads `data/flights/*.parquet`, every flight that left New York City
 python -c "from featuremill.jobs.flights import write_flights; write_flights('data/flights')"
 ```
 
-A release of featuremill with new transforms has a new schema: `featuremill schema > prepare.schema.json`.
+A newer release of featuremill knows more keys: `featuremill schema > prepare.schema.json`, and
+`featuremill schema --kind score > score.schema.json`.
 """
 
 
-def example(folder: str, rows: str = "flights") -> str:
-    """The text of the example's job file, with its rows and results in a folder.
+def example(folder: str, rows: str = "flights", *, name: str = JOB_FILE) -> str:
+    """The text of an example's job file, with its rows and results in a folder.
 
     >>> "root: work/artifacts," in example("work"), "root: artifacts," in example("")
     (True, True)
+    >>> "artifact: work/artifacts/flights@candidate" in example("work", name=SCORE_FILE)
+    True
 
     Raises
     ------
@@ -72,10 +86,10 @@ def example(folder: str, rows: str = "flights") -> str:
         When the installation lacks it.
     """
     try:
-        text = (EXAMPLES / JOB_FILE).read_text(encoding="utf-8")
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise JobError(
-            f"{EXAMPLES / JOB_FILE} is not there: this installation of featuremill is incomplete. Install it again."
+            f"{EXAMPLES / name} is not there: this installation of featuremill is incomplete. Install it again."
         ) from None
 
     def moved(match: re.Match[str]) -> str:
@@ -102,9 +116,17 @@ def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
     """
     from featuremill.core.job_schema import job_schema
 
+    def job(name: str) -> str:
+        return f"# yaml-language-server: $schema=./{SCHEMA_FILES[name]}\n" + example("", PROJECT_ROWS, name=name)
+
+    def schema(kind: str) -> str:
+        return json.dumps(job_schema(kind), indent=2) + "\n"
+
     contents = {
-        JOB_FILE: (MODELINE + example("", PROJECT_ROWS), "the job: read it, change it"),
-        SCHEMA_FILE: (json.dumps(job_schema(), indent=2) + "\n", "what job files may say, for editors"),
+        JOB_FILE: (job(JOB_FILE), "the job that prepares: read it, change it"),
+        SCORE_FILE: (job(SCORE_FILE), "the job that scores with models"),
+        SCHEMA_FILES[JOB_FILE]: (schema("prepare"), "what job files may say, for editors"),
+        SCHEMA_FILES[SCORE_FILE]: (schema("score"), "the same for jobs that score"),
         ".gitignore": (GITIGNORE, "keeps rows and results out of the repository"),
         "README.md": (README, "what to do next"),
     }
@@ -135,16 +157,17 @@ def _write_data(folder: Path) -> str:
     return f"{FLIGHTS_ROWS:,} rows to begin with"
 
 
-def prepare_demo(folder: Path) -> tuple[Path, Job]:
+def prepare_demo(folder: Path) -> tuple[Path, PrepareJob]:
     """The demo's job file and job; rows and job file are written into the folder, unless they are there already.
 
     Raises
     ------
     MissingExtraError
         When the package with the rows is not installed.
-    JobFileError
+    RequestError
         When the job file was there already, and is not right.
     """
+    from featuremill.core.jobfile import PrepareJob
     from featuremill.core.loading import load_job
     from featuremill.jobs.flights import write_flights
 
@@ -154,7 +177,53 @@ def prepare_demo(folder: Path) -> tuple[Path, Job]:
     job_file = folder / JOB_FILE
     if not job_file.exists():
         job_file.write_text(text, encoding="utf-8")
-    return job_file, load_job(job_file)
+    job = load_job(job_file)
+    if not isinstance(job, PrepareJob):
+        raise RequestError(f"{job_file}: kind is {job.kind}, expected prepare. Delete it to have it written anew.")
+    return job_file, job
+
+
+def score_demo(folder: Path, prepare: PrepareJob) -> tuple[Path, ScoreJob]:
+    """The demo's score job, and its file, which is written unless it is there already.
+
+    Raises
+    ------
+    RequestError
+        When the file was there already, and is not right, or does not go with the job that prepares.
+    """
+    from featuremill.core.loading import load_job
+    from featuremill.core.scorefile import ScoreJob
+
+    text = example(str(folder), name=SCORE_FILE)
+    _make(folder)
+    job_file = folder / SCORE_FILE
+    if not job_file.exists():
+        job_file.write_text(text, encoding="utf-8")
+    job = load_job(job_file)
+    if not isinstance(job, ScoreJob):
+        raise RequestError(f"{job_file}: kind is {job.kind}, expected score. Delete it to have it written anew.")
+    _check_they_go_together(folder, prepare, job)
+    return job_file, job
+
+
+def _check_they_go_together(folder: Path, prepare: PrepareJob, score: ScoreJob) -> None:
+    """Models that are judged by rows of another split, or get features of another artifact, are judged wrongly."""
+    asked, given, rows = prepare.source.parquet, score.source.parquet, score.split
+    pairs = {
+        "source.parquet.path": (asked.path, given and given.path),
+        "source.parquet.where": (asked.where, given and given.where),
+        "split": (prepare.split and (prepare.split.by, prepare.split.shares), rows and (rows.by, rows.shares)),
+    }
+    if prepare.artifact.alias:
+        reference = f"{prepare.artifact.root}/{prepare.artifact_name}@{prepare.artifact.alias}"
+        pairs["artifact"] = (reference, score.artifact)
+    for key, (wanted, got) in pairs.items():
+        if wanted != got:
+            raise RequestError(
+                f"{folder / SCORE_FILE}: {key} is {got!r}, and {folder / JOB_FILE} goes by {wanted!r}. Change one of "
+                "the files, or delete both to have them written anew.",
+                parameter=key,
+            )
 
 
 def _make(folder: Path) -> None:

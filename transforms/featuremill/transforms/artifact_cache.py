@@ -13,6 +13,7 @@ from typing import Any
 
 from featuremill.artifacts.reader import Artifact, load
 from featuremill.artifacts.store import open_store
+from featuremill.transforms.memory import release_memory
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.stock_stages import substituted, widened_schema
 
@@ -56,6 +57,7 @@ def bound_pipeline(folder: str) -> BoundPipeline:
 
 
 def _bind(artifact: Artifact) -> BoundPipeline:
+    release_memory()
     if not any(t.beam_only for t in artifact.transforms):
         bound: BoundPipeline = artifact.bound
         return bound

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 import apache_beam as beam
 import jsonpickle
 import pyarrow as pa
-from apache_beam.ml.transforms.base import ArtifactMode, MLTransform, MLTransformProvider, ProcessHandler
 
 from featuremill.artifacts.errors import RequestError
+from featuremill.transforms.beam_ml import ArtifactMode, MLTransform, MLTransformProvider, ProcessHandler
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.elements import FromFragments, ToFragments
 from featuremill.transforms.engine import FitArtifact

@@ -26,6 +26,7 @@ from featuremill.transforms.arrays import is_list, is_text, value_type
 from featuremill.transforms.artifact_cache import once_per_process
 from featuremill.transforms.contract import Analyzer, Transform
 from featuremill.transforms.fragments import Fragment, TrainingFragment
+from featuremill.transforms.memory import release_memory
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan, Scan, Slot
 from featuremill.transforms.rejects import apply_or_reject
@@ -219,6 +220,9 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
             for shard, piece in enumerate(slot.analyzer.split(collected[slot.key].partial(), self.shards)):
                 yield (slot.key, shard), (slot.key, _pack(piece))
 
+    def finish_bundle(self) -> None:
+        release_memory()
+
     def _bind(self, schema: pa.Schema, known: list[StateFile]) -> BoundPipeline:
         store = open_store(self.folder)
         states = {file.key: read_state(store, file.path) for file in known}
@@ -267,10 +271,11 @@ def _pack(table: pa.Table) -> bytes:
     """A table as it travels between workers.
 
     As bytes, and not as a pickled table: Beam writes bytes into its buffers in one go, while a pickler gives other
-    threads a turn with an element half written, which Beam 2.77 does not guard against.
+    threads a turn with an element half written, which Beam 2.77 does not guard against. Compressed, since partials of
+    large vocabularies pass through several buffers on their way.
     """
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     data: bytes = sink.getvalue().to_pybytes()
     return data
@@ -288,6 +293,9 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
 
     def __init__(self, plan: Plan) -> None:
         self.analyzers = {slot.key: slot.analyzer for slot in plan.slots}
+
+    def setup(self) -> None:
+        release_memory()
 
     def create_accumulator(self) -> _Merging:
         return _Merging()

@@ -24,7 +24,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
-from apache_beam.ml.transforms.base import MLTransformProvider
 from apache_beam.pvalue import AsList, TaggedOutput
 
 from featuremill.artifacts.build import read_state, state_bytes
@@ -33,6 +32,7 @@ from featuremill.artifacts.layout import join
 from featuremill.artifacts.store import open_store
 from featuremill.transforms.arrays import is_list, leaf_type, leaves, value_type
 from featuremill.transforms.artifact_cache import once_per_process
+from featuremill.transforms.beam_ml import MLTransformProvider
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.engine import StateFile, fit_states, one_schema, write_manifest
 from featuremill.transforms.fragments import Fragment, MemoryFragment

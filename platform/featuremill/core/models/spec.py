@@ -49,8 +49,8 @@ class InputSpec(_Strict):
     dtype: str | None = None
     """NumPy's name of the type that the model wants; by default what its file says, else what the columns have."""
     nulls: Literal["nan", "reject", "zero"] = "nan"
-    """What a null becomes: NaN (where the model takes integers, booleans or text: the row is set aside), a rejected row,
-    or zero."""
+    """What a null becomes: NaN (where the model takes integers, booleans or text: the row is set aside), a rejected
+    row, or zero."""
     pad: Padding | None = None
     """For lists of different lengths."""
     max_length: Annotated[int, Field(gt=0)] | None = None
