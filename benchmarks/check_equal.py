@@ -3,6 +3,7 @@
     python benchmarks/check_equal.py EXPECTED FOUND                  # rows in the same order
     python benchmarks/check_equal.py EXPECTED FOUND --key flight_id  # rows in any order, matched by a key
     python benchmarks/check_equal.py EXPECTED FOUND --key label,C1   # or by as many columns as tell the rows apart
+    python benchmarks/check_equal.py EXPECTED FOUND --key id --part  # FOUND has only some of the rows
 
 Both are folders, searched for Parquet files at any depth, read in the order of their paths. Integers of different
 widths compare by value. Floats must agree to 1e-5 of the value or 1e-6, whichever is more: all tools write float32.
@@ -64,22 +65,30 @@ def difference(expected: pa.ChunkedArray, found: pa.ChunkedArray) -> str | None:
     return f"{int(differs.sum())} rows differ, first row {row}: {expected[row].as_py()!r} and {found[row].as_py()!r}"
 
 
-def check(expected: Path, found: Path, key: list[str], columns: list[str]) -> list[str]:
-    """One line for each difference."""
+def check(expected: Path, found: Path, key: list[str], columns: list[str], part: bool = False) -> list[str]:
+    """One line for each difference; with `part`, over the rows of `expected` that have a key of `found`."""
     names = columns or names_of(expected)
     if missing := sorted(set(names) ^ set(columns or names_of(found))):
         return [f"only one of the two has the columns {', '.join(missing)}"]
     orders: list[pa.Array | None] = [None, None]
+    chosen = pc.is_in(read(expected, key)[key[0]], value_set=read(found, key)[key[0]]) if part else None
     rows = [sum(pq.read_metadata(f).num_rows for f in files_of(x)) for x in (expected, found)]
+    if chosen is not None:
+        rows[0] = pc.sum(chosen).as_py() or 0
     if rows[0] != rows[1]:
         return [f"{rows[0]} rows and {rows[1]} rows"]
     if key:
         keys = [(name, "ascending") for name in key]
-        orders = [pc.sort_indices(read(x, key), sort_keys=keys) for x in (expected, found)]
+        tables = [read(x, key) for x in (expected, found)]
+        if chosen is not None:
+            tables[0] = tables[0].filter(chosen)
+        orders = [pc.sort_indices(table, sort_keys=keys) for table in tables]
     wrong = []
     for name in names:
         # One column at a time: neither side needs to fit into memory as a whole.
         sides = [read(x, [name])[name] for x in (expected, found)]
+        if chosen is not None:
+            sides[0] = sides[0].filter(chosen)
         a, b = (s if order is None else s.take(order) for s, order in zip(sides, orders, strict=True))
         if line := difference(a, b):
             wrong.append(f"{name}: {line}")
@@ -92,9 +101,12 @@ if __name__ == "__main__":
     parser.add_argument("found", type=Path)
     parser.add_argument("--key", default="", help="columns, separated by commas, that both sides are sorted by first")
     parser.add_argument("--columns", default="", help="compare only these columns, separated by commas")
+    parser.add_argument("--part", action="store_true", help="FOUND has only some rows, told by the one column of --key")
     arguments = parser.parse_args()
     key, columns = ([c for c in x.split(",") if c] for x in (arguments.key, arguments.columns))
-    lines = check(arguments.expected, arguments.found, key, columns)
+    if arguments.part and len(key) != 1:
+        parser.error("--part needs one column as --key")
+    lines = check(arguments.expected, arguments.found, key, columns, arguments.part)
     print(json.dumps({"equal": not lines, "expected": str(arguments.expected), "found": str(arguments.found)}))
     for line in lines:
         print(f"  {line}")

@@ -1,11 +1,10 @@
-"""Writes a table of 20 numbers to be scored, a sample of it, and the two models: a linear one and a small network.
+"""Writes a table of 20 numbers to be scored, and the two models that score it: a linear one and a small network.
 
     python benchmarks/generate_scoring.py benchmarks/data/scoring-2m --rows 2000000
 
-The table has ``id`` (int64) and ``x00`` to ``x19`` (float32, normal, without nulls); the sample, in FOLDER-sample, is its
-first rows. The models, in FOLDER-models, are trained on the first file: scikit-learn's LinearRegression as skops and as
-a pickle, and a network of 20, 64, 32 and 1 units as an exported program and as its weights. The same seed gives the same
-rows.
+The table has ``id`` (int64) and ``x00`` to ``x19`` (float32, normal, without nulls). The models, in FOLDER-models, are
+trained on rows of the first file: scikit-learn's LinearRegression as skops and as a pickle, and a network of 20, 64, 32
+and 1 units as an exported program and as its weights. The same seed gives the same rows.
 """
 
 from __future__ import annotations
@@ -40,9 +39,7 @@ def one_file(seed: int, index: int, rows: int) -> pa.Table:
 
 
 def write(table: pa.Table, target: Path) -> None:
-    """Writes a file that is not there yet."""
-    if target.exists() and pq.read_metadata(target).num_rows == table.num_rows:
-        return
+    """Writes a file, or nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     pq.write_table(table, partial, row_group_size=ROWS_PER_GROUP, compression="snappy")
@@ -93,20 +90,18 @@ def train_network(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], seed: 
     torch.export.save(torch.export.export(model, example, dynamic_shapes=sizes), folder / "mlp.pt2")
 
 
-def generate(folder: Path, rows: int, sample_rows: int, seed: int) -> None:
+def generate(folder: Path, rows: int, seed: int) -> None:
     """Writes what is not there yet."""
     for index, start in enumerate(range(0, rows, ROWS_PER_FILE)):
         count = min(ROWS_PER_FILE, rows - start)
         target = folder / f"part-{index:05}.parquet"
         if not (target.exists() and pq.read_metadata(target).num_rows == count):
             write(one_file(seed, index, count), target)
-    first = pq.read_table(folder / "part-00000.parquet")
-    write(first.slice(0, sample_rows), folder.with_name(f"{folder.name}-sample") / "part-00000.parquet")
     models = folder.with_name(f"{folder.name}-models")
     if (models / "mlp.pt2").exists():
         return
     models.mkdir(parents=True, exist_ok=True)
-    some = first.slice(0, ROWS_TO_TRAIN)
+    some = pq.read_table(folder / "part-00000.parquet").slice(0, ROWS_TO_TRAIN)
     x = np.column_stack([some[name].to_numpy() for name in SCORING_FEATURES])
     y = answers(x, seed)
     train_linear(x, y, models)
@@ -117,7 +112,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--sample-rows", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=20130101)
     arguments = parser.parse_args()
-    generate(arguments.folder, arguments.rows, arguments.sample_rows, arguments.seed)
+    generate(arguments.folder, arguments.rows, arguments.seed)

@@ -23,13 +23,14 @@ class Run:
     ``wall_seconds`` is the whole process, from its start to its end. ``seconds`` is what the program itself reported
     for its work, imports excluded; the wall time where it reported nothing. ``peak_mb`` is the largest sum of the
     resident memory of the process and all its descendants, sampled fifty times a second; pages that they share count
-    for each.
+    for each. ``rows`` is how many the program said it wrote.
     """
 
     command: list[str]
     wall_seconds: float
     seconds: float
     peak_mb: float
+    rows: int = 0
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,4 +90,6 @@ def run(command: list[str]) -> Run:
         raise RunFailed(f"{' '.join(command)} ended with status {process.returncode}:\n{(output + errors)[-3000:]}")
     report = own_report(output)
     peak_mb = max(peak[0] / 1024, float(report.get("peak_rss_mb", 0.0)))
-    return Run(command, round(wall, 3), float(report.get("seconds", wall)), round(peak_mb, 1), report)
+    rows = report.get("rows") or 0
+    written = int(rows["written"] if isinstance(rows, dict) else rows)
+    return Run(command, round(wall, 3), float(report.get("seconds", wall)), round(peak_mb, 1), written, report)

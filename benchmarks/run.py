@@ -4,6 +4,7 @@
     python benchmarks/run.py criteo --rounds 5                 # one benchmark
     python benchmarks/run.py criteo --tools polars duckdb      # without featuremill
     python benchmarks/run.py criteo-16m
+    python benchmarks/run.py score-sklearn score-torch         # scoring with a model instead of preparing
 
 Each tool runs in a process of its own, one at a time, in turns (A B C A B C ...), so that a machine that slows down
 does so for all of them. All read the same Parquet files and write Parquet; after the last round the outputs are
@@ -30,7 +31,9 @@ from measure import REPOSITORY, Run, RunFailed, run
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
 RESULTS = HERE / "results"
-PACKAGES = ("apache-beam", "duckdb", "numpy", "pandas", "polars", "pyarrow", "scikit-learn", "tensorflow-transform")
+PACKAGES = (
+    "apache-beam", "duckdb", "numpy", "pandas", "polars", "pyarrow", "scikit-learn", "tensorflow-transform", "torch",
+)
 CRITEO_KEY = "C12,C4,C19,C15,C26,C8,C23,C11,C22,C7,C3,C18,C14,C25,C10,label"
 """DuckDB's joins reorder the rows; these columns tell the rows apart."""
 
@@ -41,7 +44,8 @@ Adapter = Callable[[Path, Path], list[str]]
 class Benchmark:
     """What is run: the tools by name, their input and how to make it, and how outputs are compared.
 
-    ``unchecked`` names the tools that cannot give the same features on this input.
+    ``unchecked`` names the tools that cannot give the same features on this input, ``partial`` those that process only
+    some of the rows; ``columns`` are those that are compared, by default all.
     """
 
     source: Path
@@ -49,11 +53,13 @@ class Benchmark:
     tools: dict[str, Adapter]
     key: str
     unchecked: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+    columns: str = ""
 
 
-def peer(script: str) -> Adapter:
-    """A hand-written competitor: ``python SCRIPT INPUT OUTPUT``."""
-    return lambda source, target: [sys.executable, str(HERE / "peers" / script), str(source), str(target)]
+def peer(script: str, *options: str) -> Adapter:
+    """A hand-written competitor: ``python SCRIPT OPTIONS INPUT OUTPUT``."""
+    return lambda source, target: [sys.executable, str(HERE / "peers" / script), *options, str(source), str(target)]
 
 
 def featuremill(job: str) -> Adapter:
@@ -62,11 +68,12 @@ def featuremill(job: str) -> Adapter:
     program = [str(installed)] if installed.exists() else [sys.executable, "-m", "featuremill.jobs"]
 
     def command(source: Path, target: Path) -> list[str]:
-        settings = {
-            "source.parquet.path": f"{source}/*.parquet",
-            "artifact.root": str(target.parent / f"{target.name}-artifacts"),
-            "dataset.path": str(target),
-        }
+        settings = {"source.parquet.path": f"{source}/*.parquet"}
+        if job.startswith("score_"):
+            settings["output.path"] = str(target)
+        else:
+            settings["artifact.root"] = str(target.parent / f"{target.name}-artifacts")
+            settings["dataset.path"] = str(target)
         sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         return [*program, "run", str(HERE / "jobs" / job), "--json", *sets]
 
@@ -105,13 +112,33 @@ def flights(name: str, *options: str, unchecked: tuple[str, ...] = ()) -> Benchm
     )
 
 
+def scoring(kind: str) -> Benchmark:
+    """A model over 20 numbers of two million rows."""
+    folder = DATA / "scoring-2m"
+    return Benchmark(
+        source=folder,
+        prepare=[sys.executable, str(HERE / "generate_scoring.py"), str(folder), "--rows", "2000000"],
+        tools={
+            "featuremill": featuremill(f"score_{kind}.yaml"),
+            "loop": peer("score_loop.py", kind),
+            "loop-tuned": peer("score_loop.py", kind, "--tuned"),
+            "stock": peer("score_stock.py", kind),
+        },
+        key="id",
+        partial=("stock",),
+        columns="id,y",
+    )
+
+
 BENCHMARKS = {
     "criteo": criteo(4_000_000, "criteo-4m"),
     "criteo-16m": criteo(16_000_000, "criteo-16m"),
     "flights": flights("flights8", unchecked=("stock",)),
     "flights-filled": flights("flights8-filled", "--filled"),
+    "score-sklearn": scoring("sklearn"),
+    "score-torch": scoring("torch"),
 }
-USUAL = ("criteo", "flights", "flights-filled")
+USUAL = ("criteo", "flights", "flights-filled", "score-sklearn", "score-torch")
 
 
 def measure(benchmark: Benchmark, name: str, tools: list[str], rounds: int) -> dict[str, list[Run]]:
@@ -138,17 +165,18 @@ def outputs_equal(benchmark: Benchmark, name: str, tools: list[str]) -> bool:
     """Whether all tools that can wrote the same features; prints what differs."""
     able = [tool for tool in tools if tool not in benchmark.unchecked]
     # A peer is the measure, so that a fault of featuremill shows as one.
-    able.sort(key=lambda tool: tool == "featuremill")
+    able.sort(key=lambda tool: (tool in benchmark.partial, tool == "featuremill"))
     equal = True
     for tool in able[1:]:
-        script = [sys.executable, str(HERE / "check_equal.py"), "--key", benchmark.key]
+        script = [sys.executable, str(HERE / "check_equal.py"), "--key", benchmark.key, "--columns", benchmark.columns]
+        script += ["--part"] if tool in benchmark.partial else []
         done = subprocess.run([*script, str(output_of(name, able[0])), str(output_of(name, tool))], check=False)
         equal = equal and done.returncode == 0
     return equal
 
 
 def summary(runs: dict[str, list[Run]]) -> dict[str, dict[str, float]]:
-    """Medians by tool, and how many times as long as the first tool each took: the median over the rounds."""
+    """Medians by tool, and how many times as long as the first tool each took for a row: the median over the rounds."""
     first = next(iter(runs.values()))
     rows = {}
     for tool, found in runs.items():
@@ -156,8 +184,12 @@ def summary(runs: dict[str, list[Run]]) -> dict[str, dict[str, float]]:
             "seconds": median(r.seconds for r in found),
             "process_seconds": median(r.wall_seconds for r in found),
             "peak_mb": median(r.peak_mb for r in found),
-            "ratio": median(r.seconds / f.seconds for r, f in zip(found, first, strict=True)),
-            "process_ratio": median(r.wall_seconds / f.wall_seconds for r, f in zip(found, first, strict=True)),
+            "ratio": median(r.seconds * f.rows / r.rows / f.seconds for r, f in zip(found, first, strict=True)),
+            "process_ratio": median(
+                r.wall_seconds * f.rows / r.rows / f.wall_seconds for r, f in zip(found, first, strict=True)
+            ),
+            "rows": found[0].rows,
+            "rows_per_second": round(median(r.rows / r.seconds for r in found)),
         }
     return {tool: {name: round(value, 5) for name, value in row.items()} for tool, row in rows.items()}
 
@@ -166,15 +198,15 @@ def table(name: str, rows: dict[str, dict[str, float]], rounds: int) -> str:
     """The summary as a Markdown table."""
     first = next(iter(rows))
     lines = [
-        f"{name}: medians of {rounds} rounds; ratios are to {first} in the same round",
+        f"{name}: medians of {rounds} rounds; ratios, of the time for a row, are to {first} in the same round",
         "",
-        "| tool | work, s | ratio | whole process, s | ratio | peak memory, MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| tool | rows | work, s | rows/s | ratio | whole process, s | ratio | peak memory, MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for tool, row in rows.items():
         lines.append(
-            f"| {tool} | {row['seconds']:.2f} | {row['ratio']:.3g} | {row['process_seconds']:.2f} "
-            f"| {row['process_ratio']:.3g} | {row['peak_mb']:.0f} |"
+            f"| {tool} | {row['rows']:,} | {row['seconds']:.2f} | {row['rows_per_second']:,} | {row['ratio']:.3g} "
+            f"| {row['process_seconds']:.2f} | {row['process_ratio']:.3g} | {row['peak_mb']:.0f} |"
         )
     return "\n".join(lines)
 

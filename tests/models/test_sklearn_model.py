@@ -19,6 +19,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from featuremill.artifacts.errors import BadRows, ParameterError
 from featuremill.core.models.contract import ModelFileError
@@ -214,3 +215,12 @@ def test_skops_itself_would_load_the_file(tmp_path: Path) -> None:
     x = features(30)
     path = skops_file(tmp_path, KNeighborsClassifier(algorithm="kd_tree").fit(x, x[:, 0] > 0))
     assert skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path)).n_features_in_ == 4
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+def test_a_call_has_as_many_threads_as_the_job_says(tmp_path: Path, threads: int | None) -> None:
+    model = load_model(ModelSpec(path=skops_file(tmp_path, classifier()), threads=threads))
+    with threadpool_limits(4):
+        model.predict({"X": features(3)})
+        found = {info["num_threads"] for info in threadpool_info()}
+    assert found == {threads or 1}

@@ -186,7 +186,7 @@ def _arrays(spec: ModelSpec, rows: pa.Table) -> Arrays:
     if built.kept is not None:
         first = built.rejects[0].reason
         raise RequestError(
-            f"{spec.path}: {len(built.rejects):,} rows cannot be inputs of it; of the first, {first}. Impute the column.",
+            f"{spec.path}: {len(built.rejects):,} rows cannot be its inputs; of the first, {first}. Impute the column.",
             path=spec.path,
         )
     return built.groups[0].arrays

@@ -145,4 +145,4 @@ class ModelPool:
         spec, what = self._specs[name], self._called[name]
         limit = Limit(spec.load_timeout, what=f"{what}: loading", setting="load_timeout")
         model, version = limit.run(load_any, spec)
-        return _Loaded(model, version, what, spec, self._learnt[name])
+        return _Loaded(model, version, what, spec, self._learnt[name] or model.batch_rows)

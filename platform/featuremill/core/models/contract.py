@@ -55,6 +55,9 @@ class Signature:
 class Model(ABC):
     """A loaded model. Threads share it, so :meth:`predict` changes nothing."""
 
+    batch_rows: int | None = None
+    """The most rows that it is given at once where the job does not say; None: the whole batch."""
+
     @property
     def signature(self) -> Signature:
         """What goes in and comes out, as far as the model's file tells."""

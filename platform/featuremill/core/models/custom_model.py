@@ -7,14 +7,14 @@ Naming a class is how a user says that its code may run. It needs no base class;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featuremill.artifacts.errors import ParameterError, suggest
+from featuremill.artifacts.errors import ParameterError
 from featuremill.core.models.contract import Arrays, Model, PredictionError, Signature
+from featuremill.core.models.extras import named_class
 from featuremill.core.models.spec import ModelSpec
 
 __all__ = ["ONLY_OUTPUT", "CustomModel", "custom_class", "load"]
@@ -87,29 +87,7 @@ def custom_class(spec: ModelSpec) -> type[Any]:
         raise ParameterError(
             "A custom model needs its class: package.module:Class.", parameter="class", path=spec.path
         )
-    module_name, _, names = spec.class_.partition(":")
-    try:
-        found: Any = import_module(module_name)
-    except ImportError as error:
-        raise ParameterError(
-            f"class got {spec.class_!r}: {module_name} cannot be imported ({error}). Install its package, or start "
-            "where the module is.",
-            parameter="class", value=spec.class_,
-        ) from error
-    for name in names.split("."):
-        if not hasattr(found, name):
-            known = [n for n in dir(found) if not n.startswith("_")]
-            raise ParameterError(
-                f"class got {spec.class_!r}: {module_name} has no {name!r}. {suggest(name, known)}",
-                parameter="class", value=spec.class_,
-            )
-        found = getattr(found, name)
-    if not isinstance(found, type):
-        raise ParameterError(
-            f"class got {spec.class_!r}, which is no class but {type(found).__name__}.", parameter="class",
-            value=spec.class_,
-        )
-    return found
+    return named_class(spec.class_)
 
 
 def load(path: str, spec: ModelSpec) -> Model:

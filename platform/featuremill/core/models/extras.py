@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from featuremill.artifacts.errors import MissingExtraError
+from featuremill.artifacts.errors import MissingExtraError, ParameterError, suggest
 
-__all__ = ["import_extra"]
+__all__ = ["import_extra", "named_class"]
 
 
 def import_extra(module: str, extra: str, what: str) -> Any:
@@ -27,3 +27,36 @@ def import_extra(module: str, extra: str, what: str) -> Any:
             f"pip install 'featuremill[{extra}]'",
             package=module, extra=extra,
         ) from error
+
+
+def named_class(name: str) -> type[Any]:
+    """The class that a user names as ``package.module:Class``; its module is imported, which runs its code.
+
+    Raises
+    ------
+    ParameterError
+        When it cannot be imported, or is no class.
+    """
+    module_name, _, names = name.partition(":")
+    try:
+        found: Any = import_module(module_name)
+    except ImportError as error:
+        raise ParameterError(
+            f"class got {name!r}: {module_name} cannot be imported ({error}). Install its package, or start "
+            "where the module is.",
+            parameter="class", value=name,
+        ) from error
+    for part in names.split("."):
+        if not hasattr(found, part):
+            known = [n for n in dir(found) if not n.startswith("_")]
+            raise ParameterError(
+                f"class got {name!r}: {module_name} has no {part!r}. {suggest(part, known)}",
+                parameter="class", value=name,
+            )
+        found = getattr(found, part)
+    if not isinstance(found, type):
+        raise ParameterError(
+            f"class got {name!r}, which is no class but {type(found).__name__}.", parameter="class",
+            value=name,
+        )
+    return found

@@ -7,13 +7,12 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from featuremill.artifacts.errors import RequestError
 from featuremill.core.models.contract import ModelFileError, Signature, TensorSpec
-from featuremill.core.models.extras import import_extra
+from featuremill.core.models.extras import import_extra, named_class
 from featuremill.core.models.pickles import trusted_bytes
 from featuremill.core.models.pytorch_export import checked_archive
 from featuremill.core.models.sniff import looks_pickled
@@ -189,16 +188,7 @@ def _made(path: str, spec: ModelSpec) -> Any:
             "arguments; or save a program with torch.export.save.",
             path=path,
         )
-    module_name, _, name = spec.class_.partition(":")
-    try:
-        made: Any = import_module(module_name)
-        for part in name.split("."):
-            made = getattr(made, part)
-    except (ImportError, AttributeError) as error:
-        raise RequestError(
-            f"class: {spec.class_} cannot be imported: {error}. Install its package, or name another class.",
-            parameter="class", value=spec.class_,
-        ) from error
+    made = named_class(spec.class_)
     try:
         module = made(**spec.arguments)
     except Exception as error:

@@ -66,9 +66,18 @@ class SklearnModel(Model):
         What to call it in errors.
     check_names
         Whether the names of the features that it was trained on are its columns.
+    threads
+        Of BLAS and OpenMP, which count for the process, or with OpenMP for the calling thread; they are set again
+        whenever somebody else changed them.
     """
 
-    def __init__(self, estimator: Any, methods: tuple[str, ...], *, where: str, check_names: bool = True) -> None:
+    def __init__(
+        self, estimator: Any, methods: tuple[str, ...], *, where: str, check_names: bool = True, threads: int = 1
+    ) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        self._threads = threads
+        self._libraries = ThreadpoolController().lib_controllers
         self._estimator = estimator
         self._methods = methods
         self._where = where
@@ -116,6 +125,10 @@ class SklearnModel(Model):
         return {name: a.astype(self._nothing[name].dtype, copy=False) for name, a in found.items()}
 
     def _call(self, array: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        for library in self._libraries:
+            if library.num_threads != self._threads:
+                # BLAS would wait for its next call in busy threads, which costs other workers their cores.
+                library.set_num_threads(self._threads)
         data: Any = array
         if self._frame_columns is not None:
             pandas = import_extra("pandas", "sklearn", f"{self._where}, which selects columns by name,")
@@ -205,7 +218,8 @@ def load(path: str, spec: ModelSpec) -> SklearnModel:
             part.n_jobs = spec.threads or 1
     methods = _methods(spec, estimator)
     check_names = spec.options.get("feature_names", "check") == "check"
-    return SklearnModel(estimator, methods, where=str(spec.path or path), check_names=check_names)
+    where, threads = str(spec.path or path), spec.threads or 1
+    return SklearnModel(estimator, methods, where=where, check_names=check_names, threads=threads)
 
 
 def load_estimator(path: str, spec: ModelSpec) -> Any:

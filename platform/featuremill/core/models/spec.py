@@ -109,7 +109,7 @@ class ModelSpec(_Strict):
     outputs: dict[str, Annotated[OutputSpec, BeforeValidator(_output)]] | None = None
     """Columns of predictions by name, and where each comes from. By default one for each of the model's outputs."""
     batch_rows: Annotated[int, Field(gt=0)] | None = None
-    """The most rows that the model is given at once; by default the whole batch."""
+    """The most rows that the model is given at once; by default the whole batch, for PyTorch on the CPU 16,384."""
     device: str = "cpu"
     """Where it runs: ``cpu``, ``cuda``, ``cuda:1``."""
     threads: Annotated[int, Field(gt=0)] | None = None

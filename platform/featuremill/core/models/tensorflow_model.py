@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from featuremill.artifacts.errors import RequestError, suggest
 from featuremill.core.models.contract import Arrays, Model, ModelFileError, PredictionError, Signature, TensorSpec
-from featuremill.core.models.extras import import_extra
+from featuremill.core.models.extras import import_extra, named_class
 from featuremill.core.models.pickles import trusted_bytes
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.models.tensor_inputs import fitted
@@ -183,17 +183,7 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
 def _custom_objects(spec: ModelSpec) -> dict[str, Any]:
     if spec.class_ is None:
         return {}
-    module, _, name = spec.class_.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise RequestError(
-            f"class: {spec.class_} cannot be imported: {error}. Install its package, or name another class.",
-            parameter="class", value=spec.class_,
-        ) from error
-    return {name: found}
+    return {spec.class_.rpartition(":")[2]: named_class(spec.class_)}
 
 
 def _keras_signature(keras: Any, model: Any, path: str) -> tuple[Signature, Callable[[Any], Any], list[str]]:
