@@ -11,6 +11,7 @@ import atexit
 import gc
 import io
 import json
+import logging
 import os
 import sys
 import traceback
@@ -301,6 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Without the program's name; by default those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Beam says so at its import wherever its extra for Google Cloud is not installed, which nobody asked about.
+    logging.getLogger().addFilter(_is_not_about_apitools)
     try:
         status = app(args=words, prog_name="featuremill", standalone_mode=False)
         sys.stdout.flush()
@@ -317,6 +320,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the last resort: no traceback unasked
         return _report(error, words)
+
+
+def _is_not_about_apitools(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("apitools not found")
 
 
 def _report(error: Exception, words: Sequence[str]) -> int:
