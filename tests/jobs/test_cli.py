@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -454,3 +455,10 @@ def test_the_example_can_be_anywhere(tmp_path: Path) -> None:
     assert score.artifact == f"{folder}/artifacts/flights@candidate"
     paths = [model.path for model in score.models]
     assert paths == [f"{folder}/models/late.skops", f"{folder}/models/late.safetensors"]
+
+
+def test_what_beam_says_of_an_extra_that_is_not_installed_is_not_passed_on(caplog: pytest.LogCaptureFixture) -> None:
+    main(["--version"])
+    logging.getLogger().warning("apitools not found, and bigquery client libraries are not available")
+    logging.getLogger().warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
