@@ -219,7 +219,8 @@ class _Encoder:
         return self._node("Add", self._node("MatMul", state, weight), shift)
 
     def _norm(self, name: str, state: str) -> str:
-        scale, shift = (self._number(f"{name}.{p}", self._weight(f"{name}.{p}", self._hidden)) for p in ("weight", "bias"))
+        names = [f"{name}.{part}" for part in ("weight", "bias")]
+        scale, shift = (self._number(each, self._weight(each, self._hidden)) for each in names)
         return self._node("LayerNormalization", state, scale, shift, axis=-1, epsilon=self._epsilon)
 
     def _weight(self, name: str, *shape: int | None) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,7 +28,7 @@ DTYPES: Mapping[str, tuple[type[np.floating[Any]], pa.DataType]] = {
     "float32": (np.float32, pa.float32()),
     "float16": (np.float16, pa.float16()),
 }
-DIGEST_DIGITS = 64
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ class EmbedText(ColumnTransform):
         if self.dtype not in DTYPES:
             raise self.wrong("dtype", self.dtype, f"one of {', '.join(DTYPES)}")
         if self.digest is not None and not isinstance(self.digest, str):
-            raise self.wrong("digest", self.digest, f"{DIGEST_DIGITS} hex digits", wrong_type=True)
-        if self.digest is not None and (len(self.digest) != DIGEST_DIGITS or set(self.digest) - set("0123456789abcdef")):
-            raise self.wrong("digest", self.digest, f"{DIGEST_DIGITS} hex digits")
+            raise self.wrong("digest", self.digest, "64 hex digits", wrong_type=True)
+        if self.digest is not None and not DIGEST.fullmatch(self.digest):
+            raise self.wrong("digest", self.digest, "64 hex digits")
 
     # --- the model's files -------------------------------------------------------------------------------------------
 

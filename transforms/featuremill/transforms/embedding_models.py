@@ -108,8 +108,8 @@ def model_files(reference: str, pinned: str | None) -> dict[str, bytes]:
     found = source.described().digest
     if pinned not in (None, found):
         raise ParameterError(
-            f"The model {reference} has the digest {found}, expected {pinned}: it is another model under the same name. "
-            "Bring back the one that was meant, or fit again with this one.",
+            f"The model {reference} has the digest {found}, expected {pinned}: it is another model under the same "
+            "name. Bring back the one that was meant, or fit again with this one.",
             parameter="digest", model=reference, found=found, expected=pinned,
         )
     return source.files()

@@ -165,7 +165,8 @@ class Encoder:
             raise
         except Exception as error:  # The package raises nothing more special.
             raise ParameterError(
-                f"The model {where}: tokenizer.json cannot be read ({error}). Save it again with the package tokenizers.",
+                f"The model {where}: tokenizer.json cannot be read ({error}). Save it again with the "
+                "package tokenizers.",
                 parameter="model", model=where,
             ) from error
         # What the file has baked in would cut and pad every text as its author's batches were.
@@ -278,4 +279,4 @@ class Embedder:
         if not self._normalize:
             return vectors
         lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
-        return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+        return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
