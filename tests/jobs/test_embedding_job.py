@@ -19,6 +19,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import featuremill.transforms as fm
 from featuremill.artifacts import load
 from featuremill.artifacts.errors import ParameterError
+from featuremill.core.feature_recipe import FeatureRecipe, numbered
 from featuremill.core.loading import job_from_mapping
 from featuremill.jobs.prepare import plan, run
 from featuremill.transforms.embedding import EmbedText
@@ -73,6 +74,10 @@ def test_a_job_embeds_and_its_artifact_serves(tmp_path: Path, model: Path, mode:
     artifact = load(tmp_path / "artifacts" / "places@prod")
     assert artifact.verify().rows == 8
     assert artifact.transform_row({"id": 1, "place": "port b"})["place"] == wanted["port b"]
+    # Score jobs bind an artifact in their own way.
+    rows = pa.record_batch({"id": [1], "place": ["port b"]})
+    bound = FeatureRecipe(artifact.location, rows.schema, ("place",)).bound()
+    assert bound.apply(numbered(rows, "0", 0)).batch.column("place").to_pylist() == [wanted["port b"]]
 
 
 def test_statistics_of_vectors_are_collected_with_the_model_of_the_artifact(tmp_path: Path, model: Path) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 import pyarrow as pa
 import pytest
+from obstore.store import MemoryStore
 
 from featuremill.artifacts import load
 from featuremill.artifacts.errors import (
@@ -27,6 +28,7 @@ from featuremill.artifacts.errors import (
     ParameterError,
     ParameterTypeError,
 )
+from featuremill.artifacts.store import ObjectStore
 from featuremill.transforms import embedding_models, encoder
 from featuremill.transforms.bert_graph import HIDDEN, IDS, MASK, bert_graph, read_weights
 from featuremill.transforms.embedding import EmbedText
@@ -354,6 +356,20 @@ def test_other_modules_and_poolings_are_refused_by_name(tmp_path: Path) -> None:
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"default_prompt_name": "query"}))
     with pytest.raises(ParameterError, match=r"it puts the prompt 'query' before each text"):
         describe(str(folder))
+
+
+def test_a_model_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = matrix(EmbedText(["x"], small_model(), max_tokens=20), TEXTS)
+    assert np.array_equal(matrix(EmbedText(["x"], Path(small_model()).as_uri(), max_tokens=20), TEXTS), wanted)
+    bucket = ObjectStore(MemoryStore(), "gs://models/small")
+    for path in Path(small_model()).rglob("*.*"):
+        bucket.put(path.relative_to(small_model()).as_posix(), path.read_bytes())
+    bucket.put("model.onnx", onnx_model(tmp_path / "onnx").read_bytes())
+    opened: list[str] = []
+    monkeypatch.setattr(embedding_models, "open_store", lambda root: opened.append(str(root)) or bucket)
+    for reference in ("gs://models/small", "gs://models/small/model.onnx"):
+        assert np.array_equal(matrix(EmbedText(["x"], reference, max_tokens=20), TEXTS), wanted)
+    assert set(opened) == {"gs://models/small"}
 
 
 def test_weights_that_do_not_fit_the_configuration() -> None:

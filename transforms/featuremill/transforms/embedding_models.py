@@ -8,7 +8,6 @@ nothing that comes with a model is run.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,13 +118,9 @@ def _find(reference: str) -> _Source:
     if reference in EMBEDDED:
         return _Folder(_packaged(reference), reference, EMBEDDED[reference].weights)
     if reference.endswith(".onnx"):
-        parent, _, name = reference.rpartition("/")
-        return _OnnxFile(open_store(_expanded(parent or ".")), reference, name)
-    return _Folder(open_store(_expanded(reference)), reference, None)
-
-
-def _expanded(path: str) -> str:
-    return path if "://" in path else os.path.expanduser(path)
+        parent, slash, name = reference.rpartition("/")
+        return _OnnxFile(open_store(parent or slash or "."), reference, name)
+    return _Folder(open_store(reference), reference, None)
 
 
 def _packaged(name: str) -> Store:

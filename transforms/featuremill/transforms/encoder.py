@@ -73,13 +73,16 @@ def open_session(model: bytes, where: str) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class for each kind of failure, and no base class.
         told = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ParameterError(
             f"The model {where} is none that ONNX Runtime {ort.__version__} can load: {told}",
             parameter="model", model=where,
         ) from error
+    # It keeps the file in memory, beside the weights, to start anew on another device, of which there is none.
+    session._model_bytes = b""
+    return session
 
 
 def _extra(module: str, where: str) -> Any:
