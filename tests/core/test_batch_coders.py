@@ -15,7 +15,7 @@ from featuremill.core.batch_coders import BatchCoder, BatchResult, ResultCoder
 from featuremill.core.feature_recipe import FeatureRecipe, dictionary_of, numbered
 from featuremill.core.inference.predictions import Predictions, constant
 from featuremill.core.inference.steps import Score
-from featuremill.core.predictions import ReadFeatures
+from featuremill.core.score_io import ReadFeatures
 from support.scoring_models import line_spec
 
 TEXTS = pa.array(["a", None, "b", "a", "", "c"]).dictionary_encode()

@@ -23,7 +23,7 @@ from featuremill.jobs.render import (
 if TYPE_CHECKING:
     from featuremill.core.record import RunRecord
     from featuremill.jobs.flights_models import Trained
-    from featuremill.jobs.score import ScorePlan
+    from featuremill.jobs.scoring import ScorePlan
 
 __all__ = ["model_blocks", "score_plan_blocks", "scored_demo_blocks"]
 

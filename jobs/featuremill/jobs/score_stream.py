@@ -29,7 +29,7 @@ from featuremill.core.progress import Progress
 from featuremill.core.record import RowAccount, RunRecord, package_versions
 from featuremill.core.scorefile import ScoreJob
 from featuremill.core.streaming.spec import PubSubSpec, RefreshSpec
-from featuremill.jobs.score import Scoring
+from featuremill.jobs.scoring import Scoring
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -140,7 +140,7 @@ class StreamScoring(Scoring):
         """Add the job to a pipeline; `messages` take the place of those of Pub/Sub."""
         import apache_beam as beam
 
-        from featuremill.core.predictions import as_letters, letters_schema
+        from featuremill.core.score_io import as_letters, letters_schema
         from featuremill.core.streaming.features import MakeFeatures
         from featuremill.core.streaming.letters import streaming_letters_schema
         from featuremill.core.streaming.runner import is_local_runner

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import dropwhile, takewhile
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, python_sdk_capabilities
 
 from featuremill.artifacts.errors import FeaturemillError, JobError, RequestError
@@ -25,6 +27,10 @@ DIRECT = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 NEVER_MS = 10**9
 """Milliseconds, eleven days."""
+
+SAMPLING_MS = 10
+"""How often Beam's workers note which step is at work. At Beam's 200 each stage waits up to that long for the thread
+that does so to end."""
 
 _TRACEBACK = "Traceback (most recent call last):\n"
 _NAMED = re.compile(r"(?:RuntimeError: )?([A-Za-z_][\w.]*)(?:: (.*))?", re.DOTALL)
@@ -92,10 +98,11 @@ def run_pipeline(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]
     try:
         for logger in quiet:
             logger.setLevel(logging.CRITICAL)
-        pipeline = beam.Pipeline(runner=_threaded_runner(options), options=options)
-        build(pipeline)
-        result = pipeline.run()
-        state = result.wait_until_finish()
+        with _sampling():
+            pipeline = beam.Pipeline(runner=_threaded_runner(options), options=options)
+            build(pipeline)
+            result = pipeline.run()
+            state = result.wait_until_finish()
     except FeaturemillError as error:
         # Within one process the worker's own error arrives, with Beam's remark about the step in its text.
         plain = _WHERE.sub("", str(error))
@@ -110,6 +117,18 @@ def run_pipeline(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]
     if str(state) not in ("DONE", "None", "UPDATED"):
         raise JobError(f"The pipeline ended as {state}.", state=str(state))
     return result
+
+
+@contextlib.contextmanager
+def _sampling() -> Iterator[None]:
+    """Workers of this process sample every :data:`SAMPLING_MS`: Beam has no option for it."""
+    start = StateSampler.__init__
+    before = start.__defaults__
+    start.__defaults__ = (SAMPLING_MS,)
+    try:
+        yield
+    finally:
+        start.__defaults__ = before
 
 
 def _threaded_runner(options: PipelineOptions) -> Any:

@@ -16,7 +16,7 @@ from featuremill.artifacts.names import split_reference
 from featuremill.artifacts.reader import load
 from featuremill.core.dataset import REJECTED
 from featuremill.core.feature_recipe import BoundRecipe, FeatureRecipe
-from featuremill.core.predictions import dead_letters, letters_schema
+from featuremill.core.score_io import dead_letters, letters_schema
 from featuremill.core.streaming.following import Follower, Refused
 
 __all__ = ["ArtifactRefresh", "MakeFeatures"]

@@ -20,7 +20,7 @@ from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging
 from featuremill.core.feature_recipe import FRAGMENT, ROW, FeatureRecipe, dictionary_of, numbered, reach
 from featuremill.core.job_fragment import JobFragment, Split
 from featuremill.core.parquet_source import ParquetSource
-from featuremill.core.predictions import (
+from featuremill.core.score_io import (
     OPEN_FILES,
     PREDICTIONS,
     FragmentRead,
