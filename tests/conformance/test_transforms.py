@@ -15,6 +15,7 @@ from featuremill.artifacts.errors import BadRows, JobError
 from featuremill.transforms.bucketing import ApplyBuckets, ApplyBucketsWithInterpolation, Bucketize
 from featuremill.transforms.crossing import FeatureCross
 from featuremill.transforms.datetime_parts import DatetimeParts
+from featuremill.transforms.embedding import EmbedText
 from featuremill.transforms.encoding import FrequencyEncode, OneHot
 from featuremill.transforms.hashing import HashStrings
 from featuremill.transforms.imputation import Impute
@@ -24,6 +25,7 @@ from featuremill.transforms.scaling import ScaleByMinMax, ScaleTo01, ScaleToGaus
 from featuremill.transforms.text import BagOfWords, DeduplicateTensorPerRow, NGrams
 from featuremill.transforms.tfidf import TFIDF
 from featuremill.transforms.vocabulary import ComputeAndApplyVocabulary
+from support.small_bert import small_model
 from support.strategies import (
     ALL_TYPES,
     BINARIES,
@@ -261,10 +263,23 @@ DATETIMES = [
 ]
 
 
+EMBEDDABLE = types_with(*STRINGS, *BINARIES, *NOTHING, depths=(0,))
+EMBEDDINGS = [
+    Case(EmbedText(["x"], small_model(), max_tokens=12), EMBEDDABLE, fails=(BadRows,)),
+    Case(
+        EmbedText(
+            ["x", "y"], small_model(), max_tokens=3, normalize=False, dtype="float16", truncate_dim=5, carry=False,
+            output="{column}_vector",
+        ),
+        EMBEDDABLE, fails=(BadRows,),
+    ),
+]  # fmt: skip
+
+
 CASES: dict[str, list[Case]] = {}
 for _case in (
     *SCALING, *BUCKETING, *NUMERIC, *IMPUTATION, *VOCABULARIES, *ENCODING, *HASHING, *CROSSING, *TEXT, *TFIDFS,
-    *DATETIMES,
+    *DATETIMES, *EMBEDDINGS,
 ):  # fmt: skip
     CASES.setdefault(type(_case.transform).__name__, []).append(_case)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from featuremill.artifacts.carried import FolderFiles
 from featuremill.artifacts.errors import ArtifactError, BadRows, MissingArtifactError, ParameterError
 from featuremill.artifacts.layout import ATTRIBUTES, GOLDEN, STOCK, file_name, state_path
 from featuremill.artifacts.manifest import MANIFEST, ROW_COUNTS, FileEntry, Manifest, StateEntry, digest
@@ -159,7 +160,8 @@ def build_files(
             f"The transforms need the states {sorted(needed)}, got {sorted(states)}.", needed=sorted(needed)
         )
     files = {state_path(key): state_bytes(table) for key, table in states.items()}
-    files |= _accompanying(pipeline, states, golden, attributes)
+    files |= pipeline.file_contents()
+    files |= _accompanying(pipeline, states, golden, attributes, files)
     files[MANIFEST] = _manifest(pipeline, states, files, name, rows, provenance, warnings).to_json()
     return files
 
@@ -200,7 +202,8 @@ def write_fitted(
     attributes: bytes | None = None,
     bound: Any = None,
 ) -> Manifest:
-    """Finish an artifact whose states lie in `store` already: write the other files, the manifest last.
+    """Finish an artifact whose states, and files that transforms bring, lie in `store` already: write the other files,
+    the manifest last.
 
     The parameters are those of :func:`build_files`, with a ``Pipeline`` and the states' paths by slot key. `bound` is
     that pipeline with its states, where the caller has it: binding builds the indexes of all vocabularies.
@@ -216,8 +219,8 @@ def write_fitted(
             f"The transforms need the states {sorted(needed)}, got {sorted(paths)}.", needed=sorted(needed)
         )
     states = {key: read_state(store, path) for key, path in paths.items()}
-    files = {path: store.get(path) for path in (*paths.values(), *_stock_files(store))}
-    more = _accompanying(pipeline, states, golden, attributes, bound)
+    files = {path: store.get(path) for path in (*paths.values(), *_stock_files(store), *pipeline.file_paths)}
+    more = _accompanying(pipeline, states, golden, attributes, FolderFiles(store), bound)
     manifest = _manifest(pipeline, states, files | more, name, rows, provenance, warnings)
     for path, data in more.items():
         store.put(path, data)
@@ -238,6 +241,7 @@ def _accompanying(
     states: Mapping[str, pa.Table],
     golden: pa.RecordBatch | None,
     attributes: bytes | None,
+    brought: Mapping[str, bytes],
     bound: Any = None,
 ) -> dict[str, bytes]:
     """The files beside the states: golden rows, readable vocabularies, the stock attributes."""
@@ -255,7 +259,7 @@ def _accompanying(
     if golden is None:
         golden, expected = (pa.RecordBatch.from_pylist([], s) for s in (pipeline.input_schema, pipeline.output_schema))
     else:
-        golden, expected = _golden_pair(bound or pipeline.bind(states), golden.slice(0, GOLDEN_ROWS))
+        golden, expected = _golden_pair(bound or pipeline.bind(states, brought), golden.slice(0, GOLDEN_ROWS))
     pair = [golden.to_struct_array(), expected.to_struct_array()]
     files[GOLDEN] = state_bytes(pa.table(pair, names=["input", "expected"]))
     return files

@@ -8,6 +8,7 @@
                               vocabulary/*.txt
                               attributes.json
                               stock/<position>/...
+                              models/<digest>/...
     <name>/aliases/<alias>/00000007.json
 """
 
@@ -21,7 +22,9 @@ from featuremill.artifacts.errors import ParameterError
 
 __all__ = [
     "ATTRIBUTES",
+    "CONTENT",
     "GOLDEN",
+    "MODELS",
     "STOCK",
     "alias_folder",
     "alias_number",
@@ -29,6 +32,7 @@ __all__ = [
     "aliases_folder",
     "file_name",
     "join",
+    "model_path",
     "state_path",
     "version_folder",
     "versions_folder",
@@ -38,6 +42,10 @@ GOLDEN = "golden.arrow"
 ATTRIBUTES = "attributes.json"
 STOCK = "stock/"
 """Below it, by the position of the step, lies what Beam's own transforms wrote: a SavedModel and its metadata."""
+MODELS = "models/"
+"""Below it, by the digest of where each comes from, lie the models that transforms apply."""
+CONTENT = (STOCK, MODELS)
+"""Files below these are part of what an artifact computes, as its states are."""
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~%-]*")
 _ENTRY = re.compile(r"(\d{8})\.json")
@@ -88,6 +96,15 @@ def state_path(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise ParameterError(f"The key {key!r} of a state cannot name a file.", key=key)
     return f"states/{key}.arrow"
+
+
+def model_path(digest: str, name: str) -> str:
+    """A file of a model, relative to its artifact.
+
+    >>> model_path("53aa51172d142c89d9012cce15ae4d6c", "model.onnx")
+    'models/53aa51172d142c89/model.onnx'
+    """
+    return f"{MODELS}{digest[:16]}/{name}"
 
 
 def file_name(text: str, taken: Collection[str], suffix: str) -> str:

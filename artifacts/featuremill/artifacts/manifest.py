@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from featuremill.artifacts.errors import ArtifactError, ParameterError
-from featuremill.artifacts.layout import STOCK
+from featuremill.artifacts.layout import CONTENT
 from featuremill.artifacts.names import check_name
 from featuremill.artifacts.schemas import schema_from_json
 
@@ -117,7 +117,7 @@ class Manifest:
     def version(self) -> str:
         """16 hex digits that stand for the format, the transforms, the states and the schemas; nothing else counts.
 
-        What Beam's own transforms wrote counts as a state.
+        What Beam's own transforms wrote counts as a state, and so does a model that a transform brings.
         """
         # The stored bytes of the schemas, not the schemas: another release of Arrow may serialise them otherwise.
         content = [
@@ -125,7 +125,7 @@ class Manifest:
             list(self.transforms),
             [[s.key, s.sha256] for s in self.states],
             [self.schemas[side]["arrow"] for side in ("input", "output")],
-            *([path, self.files[path].sha256] for path in sorted(self.files) if path.startswith(STOCK)),
+            *([path, self.files[path].sha256] for path in sorted(self.files) if path.startswith(CONTENT)),
         ]
         return digest(canonical_json(content))[:VERSION_DIGITS]
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from featuremill.artifacts.errors import AlreadyExists, ArtifactError, MissingArtifactError, ParameterError
-from featuremill.artifacts.layout import STOCK, join, version_folder
+from featuremill.artifacts.layout import CONTENT, join, version_folder
 from featuremill.artifacts.manifest import MANIFEST, FileEntry, Manifest, digest
 from featuremill.artifacts.names import check_name
 from featuremill.artifacts.store import Store, as_store, open_store
@@ -80,7 +80,7 @@ def publish_once(store: Store, manifest: Manifest, content: Mapping[str, bytes])
     if not store.exists(place):
         states = {s.file for s in manifest.states}
         for path in sorted(known):
-            exact = path in states or path.startswith(STOCK)
+            exact = path in states or path.startswith(CONTENT)
             known[path] = _put_or_adopt(store, join(folder, path), known[path], exact)
         entries = {path: FileEntry(digest(data), len(data)) for path, data in known.items()}
         # Where somebody published the same version in the meantime, theirs stays, and is checked below.

@@ -21,7 +21,7 @@ from featuremill.artifacts.aliases import list_aliases, resolve, versions
 from featuremill.artifacts.build import table_from_bytes
 from featuremill.artifacts.compare import difference
 from featuremill.artifacts.errors import ArtifactError, FeaturemillError, MissingArtifactError
-from featuremill.artifacts.layout import GOLDEN, join, version_folder
+from featuremill.artifacts.layout import GOLDEN, MODELS, join, version_folder
 from featuremill.artifacts.manifest import MANIFEST, FileEntry, Manifest, digest
 from featuremill.artifacts.names import check_name, split_reference
 from featuremill.artifacts.store import Store, open_store
@@ -83,6 +83,8 @@ class Artifact:
         self._golden = buffers.get(GOLDEN)
         self.manifest = manifest
         self.states: Mapping[str, pa.Table] = _States(manifest, buffers)
+        self.files: Mapping[str, Any] = {p: data for p, data in buffers.items() if p.startswith(MODELS)}
+        """What transforms brought along, by path: bytes, or a buffer mapped into memory."""
 
     @property
     def name(self) -> str:
@@ -137,7 +139,7 @@ class Artifact:
                 f"{_names(self.output_schema)}. Use the release that made it, or fit it again.",
                 location=self.location,
             )
-        return pipeline.bind(self.states)
+        return pipeline.bind(self.states, self.files)
 
     def transform(self, data: Any) -> Any:
         """The transformed rows, in the kind that came.

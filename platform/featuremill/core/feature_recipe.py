@@ -176,7 +176,7 @@ class BoundRecipe:
             _refuse_beam_only(artifact)
             pipeline = Pipeline(artifact.transforms, artifact.input_schema)
             applies, inputs = reach(pipeline.plan, recipe.features)
-            self._bound = BoundPipeline(pipeline, artifact.states, only=applies)
+            self._bound = BoundPipeline(pipeline, artifact.states, only=applies, files=artifact.files)
             made = {n for i in applies for n in pipeline.transforms[i].output_names}
             own = [f for f in recipe.schema if f.name not in pipeline.output_schema.names]
             known = pa.schema([*pipeline.output_schema, *own])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from featuremill.transforms.contract import Analyzer, ColumnTransform, Transform
     from featuremill.transforms.crossing import FeatureCross
     from featuremill.transforms.datetime_parts import DatetimeParts
+    from featuremill.transforms.embedding import EmbedText
     from featuremill.transforms.encoding import FrequencyEncode, OneHot
     from featuremill.transforms.hashing import HashStrings
     from featuremill.transforms.imputation import Impute
@@ -40,6 +41,7 @@ __all__ = [
     "ComputeAndApplyVocabulary",
     "DatetimeParts",
     "DeduplicateTensorPerRow",
+    "EmbedText",
     "FeatureCross",
     "FrequencyEncode",
     "HashStrings",

@@ -62,4 +62,4 @@ def _bind(artifact: Artifact) -> BoundPipeline:
         bound: BoundPipeline = artifact.bound
         return bound
     schema = widened_schema(artifact.transforms, artifact.input_schema)
-    return Pipeline(substituted(artifact.transforms), schema).bind(artifact.states)
+    return Pipeline(substituted(artifact.transforms), schema).bind(artifact.states, artifact.files)

@@ -16,6 +16,7 @@ import jsonpickle
 import pyarrow as pa
 
 from featuremill.artifacts.errors import RequestError
+from featuremill.artifacts.store import open_store
 from featuremill.transforms.beam_ml import ArtifactMode, MLTransform, MLTransformProvider, ProcessHandler
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.elements import FromFragments, ToFragments
@@ -147,6 +148,12 @@ class Handler(ProcessHandler):  # type: ignore[misc]
         return fragments | "Apply" >> FromFragments(location, elements.element_type)
 
     def _fit(self, fragments: beam.PCollection[Any], folder: str) -> tuple[Any, Any]:
+        # Here and not on a worker, which need not have the files, or may have others of the same name.
+        self.transforms = [transform.pinned() for transform in self.transforms]
+        store = open_store(folder)
+        for transform in self.transforms:
+            for path, data in transform.file_contents().items():
+                store.put(path, data)
         if not any(t.beam_only for t in self.transforms):
             fit = FitArtifact(self.transforms, folder, shards=self.shards, schema=self.schema)
             return fragments | "Fit" >> fit, fragments

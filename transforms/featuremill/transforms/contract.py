@@ -195,6 +195,30 @@ class Transform(ABC):
         """What :meth:`apply` works with, built once per process from the states, by slot. `schema` is the input's."""
         return None
 
+    # --- files of its own ------------------------------------------------------------------------------------------
+
+    def pinned(self) -> Transform:
+        """The transform with every file that it works with told by its digest; by default itself, which needs none.
+
+        Workers and artifacts get this one, so that none of them takes another file of the same name.
+        """
+        return self
+
+    @property
+    def file_paths(self) -> tuple[str, ...]:
+        """The files that a pinned transform brings into its artifact, by their paths there."""
+        return ()
+
+    def file_contents(self) -> dict[str, bytes]:
+        """Their content, by path."""
+        return {}
+
+    def prepare_with(self, files: Mapping[str, Any], states: Mapping[str, State], schema: pa.Schema) -> Any:
+        """:meth:`prepare` for a transform that works with files; `files` has those of its artifact, by path."""
+        return self.prepare(states, schema)
+
+    # --- the work --------------------------------------------------------------------------------------------------
+
     @abstractmethod
     def apply(self, batch: pa.RecordBatch, prepared: Any) -> list[pa.Array]:
         """The output arrays for one batch, shape (n_rows,) each, of the declared types. Inputs are never changed.

@@ -20,6 +20,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
 
 from featuremill.artifacts.build import read_state, write_fitted, write_state
+from featuremill.artifacts.carried import FolderFiles
 from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.store import open_store
 from featuremill.transforms.arrays import is_list, is_text, value_type
@@ -226,7 +227,8 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
     def _bind(self, schema: pa.Schema, known: list[StateFile]) -> BoundPipeline:
         store = open_store(self.folder)
         states = {file.key: read_state(store, file.path) for file in known}
-        return BoundPipeline(Pipeline(self.transforms, schema), states, only=self.scan.applies)
+        files = FolderFiles(store)
+        return BoundPipeline(Pipeline(self.transforms, schema), states, only=self.scan.applies, files=files)
 
 
 def _training_batches(fragment: Fragment, scan: Scan, schema: pa.Schema, number: int) -> Iterator[pa.RecordBatch]:

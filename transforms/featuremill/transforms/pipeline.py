@@ -6,6 +6,7 @@ This is what a worker of a job and a serving process have in common, so that bot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ from featuremill.transforms.registry import from_config, to_config
 from featuremill.transforms.row_values import conform, plain_type, row_reader
 
 __all__ = ["BoundPipeline", "Pipeline", "from_config", "to_config"]
+
+NO_FILES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Pipeline:
@@ -48,7 +51,7 @@ class Pipeline:
         twice = sorted({n for n in schema.names if schema.names.count(n) > 1})
         if twice:
             raise RequestError(f"The source has the column {twice[0]!r} more than once; rename one.", column=twice[0])
-        self.transforms = tuple(transforms)
+        self.transforms = tuple(transform.pinned() for transform in transforms)
         self.input_schema = schema
         self.plan = Plan(self.transforms)
         self.schemas: list[pa.Schema] = []
@@ -69,9 +72,22 @@ class Pipeline:
         """The statistics that the transforms need, each with the key of its state."""
         return self.plan.slots
 
-    def bind(self, states: Mapping[str, State]) -> BoundPipeline:
-        """The pipeline with its states, by slot key, ready to apply."""
-        return BoundPipeline(self, states)
+    @property
+    def file_paths(self) -> list[str]:
+        """The files that the transforms bring into an artifact, by their paths there; each once."""
+        return list(dict.fromkeys(path for t in self.transforms for path in t.file_paths))
+
+    def file_contents(self) -> dict[str, bytes]:
+        """Their content, by path."""
+        found: dict[str, bytes] = {}
+        for transform in self.transforms:
+            if not found.keys() >= set(transform.file_paths):
+                found |= transform.file_contents()
+        return found
+
+    def bind(self, states: Mapping[str, State], files: Mapping[str, Any] = NO_FILES) -> BoundPipeline:
+        """The pipeline with its states, by slot key, and the files of its artifact, by path: ready to apply."""
+        return BoundPipeline(self, states, files=files)
 
 
 class BoundPipeline:
@@ -85,9 +101,18 @@ class BoundPipeline:
         By slot key. With `only`, those of the other transforms may be missing.
     only
         The positions of the transforms to apply (a scan applies some); None: all.
+    files
+        What transforms brought into the artifact, by path.
     """
 
-    def __init__(self, pipeline: Pipeline, states: Mapping[str, State], only: Iterable[int] | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        states: Mapping[str, State],
+        only: Iterable[int] | None = None,
+        *,
+        files: Mapping[str, Any] = NO_FILES,
+    ) -> None:
         self.pipeline = pipeline
         self.output_schema = pipeline.output_schema
         self._steps: list[tuple[int, Transform, Any]] = []
@@ -96,7 +121,7 @@ class BoundPipeline:
         for i in chosen:
             transform = pipeline.transforms[i]
             own = {s.slot: states[s.key] for s in pipeline.plan.slots if s.transform == i}
-            self._steps.append((i, transform, transform.prepare(own, pipeline.schemas[i])))
+            self._steps.append((i, transform, transform.prepare_with(files, own, pipeline.schemas[i])))
         self._row_steps: list[Callable[[dict[str, Any]], None]] | None = None
         self._readers: list[tuple[str, Callable[[Any], Any]]] = []
 

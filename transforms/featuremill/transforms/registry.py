@@ -23,6 +23,7 @@ CATALOGUE: Mapping[str, str] = {
     "ComputeAndApplyVocabulary": "vocabulary",
     "DatetimeParts": "datetime_parts",
     "DeduplicateTensorPerRow": "text",
+    "EmbedText": "embedding",
     "FeatureCross": "crossing",
     "FrequencyEncode": "encoding",
     "HashStrings": "hashing",

@@ -27,6 +27,7 @@ import pyarrow.types as pt
 from apache_beam.pvalue import AsList, TaggedOutput
 
 from featuremill.artifacts.build import read_state, state_bytes
+from featuremill.artifacts.carried import FolderFiles
 from featuremill.artifacts.errors import JobError, MissingExtraError, RequestError
 from featuremill.artifacts.layout import join
 from featuremill.artifacts.store import open_store
@@ -254,7 +255,7 @@ class _ToRows(beam.DoFn):  # type: ignore[misc]
         pipeline = Pipeline(self.before, self.schema)
         needed = {s.key for s in pipeline.slots() if s.transform in self.applies}
         read = {s.key: read_state(store, s.path) for s in states if s.key in needed}
-        return BoundPipeline(pipeline, read, only=self.applies)
+        return BoundPipeline(pipeline, read, only=self.applies, files=FolderFiles(store))
 
     def _columns(self, bound: BoundPipeline, rows: pa.RecordBatch) -> pa.RecordBatch:
         found = bound.apply_columns(bound.read(rows))
