@@ -255,7 +255,8 @@ class Attempts:
             if shape != shapes[0]:
                 raise PredictionError(
                     f"{self._what} returned outputs of different shapes for parts of a batch: {shapes[0]}, then "
-                    f"{shape} (dimensions, size of a row). Leave batch_rows out, or give the outputs one size.",
+                    f"{shape} (dimensions, size of a row). Give the outputs one size, or set batch_rows "
+                    "to that of whole batches.",
                     model=self._what,
                 )
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
