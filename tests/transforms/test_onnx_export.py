@@ -224,6 +224,18 @@ def test_nulls_may_be_left_out(chain: Artifact) -> None:
     assert (rooms.tolist(), town.tolist()) == (wanted["rooms"], wanted["town"])
 
 
+def test_nulls_of_some_columns_may_be_left_out(tmp_path: Path) -> None:
+    rows = {name: [f"{name}{i % 2}" for i in range(6)] for name in ("a", "b", "c")}
+    crosses = [FeatureCross(["a", "b"], output="ab"), FeatureCross(["b", "c"], output="bc")]
+    artifact = artifact_of(tmp_path, crosses, pa.record_batch(rows))
+    model = export(artifact)
+    session, tensors = session_of(model), output_tensors(model)
+    for holes in ([], ["a"], ["b"], ["c"], ["a", "c"], ["a", "b", "c"], ["b"], []):
+        some = pa.record_batch({n: [None, *v[1:]] if n in holes else v for n, v in rows.items()})
+        for part in (some, some.slice(0, 1)):
+            check_parity(artifact, part, session, tensors, rounded=False)
+
+
 def test_nan_and_null_are_told_apart_where_that_matters(tmp_path: Path) -> None:
     batch = pa.record_batch({"x": [1.0, float("nan"), None], "y": [1.0, float("nan"), None]})
     transforms: list[Transform] = [ApplyBuckets(["x"], [0.0], output="bucket"), ScaleToZScore(["y"])]

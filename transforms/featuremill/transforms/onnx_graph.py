@@ -48,7 +48,7 @@ LEAST_OPSET, TEXT_OPSET = 13, 20
 """The oldest operator set in which all operators look as they are written here, and the first with StringConcat."""
 ML_OPSET, IR_VERSION = 3, 9
 
-ROWS, ROWS_OR_ONE = "rows", "rows_or_one"
+ROWS = "rows"
 
 # ONNX Runtime chooses between two tensors of these types only by way of others.
 _CHOSEN_AS = {"bool": "uint8", "int16": "int32", "uint16": "int32", "uint64": "int64"}
@@ -235,7 +235,9 @@ class Graph:
         if found in self._columns:
             raise Unsupported(f"there is a column {found!r}, which is what the nulls of {name!r} are to be called")
         helper, boolean = onnx_module().helper, element_type("bool")
-        self.inputs[found] = helper.make_tensor_value_info(found, boolean, [ROWS_OR_ONE])
+        # As many as there are rows, or one where it is left out: a size of its own, since ONNX Runtime shares memory
+        # between tensors whose sizes have one name.
+        self.inputs[found] = helper.make_tensor_value_info(found, boolean, [f"{found}_{ROWS}"])
         # An input that a constant stands in for may be left out.
         self.constants[found] = helper.make_tensor(found, boolean, [1], [False])
         return found
