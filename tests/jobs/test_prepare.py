@@ -700,3 +700,14 @@ def test_columns_that_nothing_touches_come_back_exactly(tmp_path: Path) -> None:
     names = [n for n in table.schema.names if n != "x"]
     assert found.select(names).schema.equals(table.select(names).schema)
     assert found.select(names).to_pylist() == table.select(names).to_pylist()
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
+@pytest.mark.parametrize(
+    "transforms", [TRANSFORMS, [{"type": "Clip", "config": {"columns": ["price"], "max_value": 5}}]]
+)
+def test_a_filter_that_rules_out_every_file_is_told(
+    source: Path, tmp_path: Path, mode: str, transforms: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(JobError, match="has no rows|were no rows"):
+        run(job(source, tmp_path, where="distance < -1000000", transforms=transforms, runner={"mode": mode}))

@@ -257,7 +257,7 @@ def _run(job: Job, run_id: str | None, beam_options: Sequence[str], *, verbose: 
 
     share_memory(job.runner)
     import featuremill.core.runner
-    import featuremill.transforms.beam  # noqa: F401
+    import featuremill.transforms.beam  # noqa: F401  # imported for its time
 
     # What Beam's import made stays to the end: collecting garbage need not look at it again and again.
     gc.freeze()

@@ -29,7 +29,16 @@ from featuremill.core.parquet_sink import ShardFile
 from featuremill.transforms.fragments import TransformedBatch, TransformedFragment
 from featuremill.transforms.widened import origin
 
-__all__ = ["FragmentResult", "Shard", "Staging", "WriteShards", "commit", "leave_dead_letters", "publish_run"]
+__all__ = [
+    "FragmentResult",
+    "Shard",
+    "Staging",
+    "WriteShards",
+    "commit",
+    "leave_dead_letters",
+    "publish_run",
+    "save_results",
+]
 
 MANIFEST = "manifest.json"
 RECORD = "run.json"
@@ -147,8 +156,8 @@ class Staging:
             ) from error
 
     def load_results(self) -> list[FragmentResult]:
-        """What the pipeline reported, in the order of the fragments."""
-        items = json.loads(self.results.read_text())
+        """What the pipeline reported, in the order of the fragments; nothing when there was no fragment."""
+        items = json.loads(self.results.read_text()) if self.results.exists() else []
         found = [FragmentResult(**{**item, "shards": tuple(Shard(**s) for s in item["shards"])}) for item in items]
         return sorted(found, key=lambda r: r.fragment)
 
@@ -177,7 +186,12 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
 
 
 def _write_results(keyed: tuple[None, Iterable[FragmentResult]], path: str) -> str:
-    content = json.dumps([asdict(r) for r in sorted(keyed[1], key=lambda r: r.fragment)])
+    return save_results(keyed[1], path)
+
+
+def save_results(results: Iterable[FragmentResult], path: str) -> str:
+    """Leave the results where :meth:`Staging.load_results` finds them, complete or not at all; the path."""
+    content = json.dumps([asdict(r) for r in sorted(results, key=lambda r: r.fragment)])
     attempt = f"{path}.{uuid.uuid4().hex}"
     Path(attempt).write_text(content)
     os.replace(attempt, path)

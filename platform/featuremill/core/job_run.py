@@ -132,7 +132,7 @@ class JobRun(ABC):
         share_memory(self._runner)
         # Importing Beam takes a second or two, which is the start of the process and not of the run.
         import featuremill.core.runner
-        import featuremill.transforms.beam  # noqa: F401
+        import featuremill.transforms.beam  # noqa: F401  # imported for its time
         from featuremill.core.dataset import Staging
 
         self._began, started = time.monotonic(), datetime.now(UTC)

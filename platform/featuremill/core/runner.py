@@ -68,7 +68,7 @@ def pipeline_options(runner: RunnerSpec, extra: Sequence[str] = ()) -> PipelineO
     return _Options([*flags, *extra])
 
 
-class _Options(PipelineOptions):  # type: ignore[misc]
+class _Options(PipelineOptions):  # type: ignore[misc]  # beam: untyped
     """Options that keep their views: Beam asks for one at every step and builds a parser each time, a tenth of a second
     for a small pipeline. Views share their values, so one of a kind is as good as many."""
 

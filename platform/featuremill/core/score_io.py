@@ -9,13 +9,11 @@ is published unless they agree.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -29,7 +27,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import featuremill.core.batch_coders  # noqa: F401  # how Beam weighs the batches of ReadFeatures
 from featuremill.artifacts.errors import JobError
-from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging
+from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging, save_results
 from featuremill.core.feature_recipe import CARRIED, FRAGMENT, ROW, BoundRecipe, FeatureRecipe, carried, numbered
 from featuremill.core.job_fragment import JobFragment
 from featuremill.core.parquet_sink import ShardFile
@@ -305,11 +303,7 @@ class WriteResults(beam.PTransform):  # type: ignore[misc]
 
 
 def _write_results(facts: Iterable[FragmentRead | FragmentShard], path: str) -> str:
-    content = json.dumps([asdict(r) for r in results_of(facts)])
-    attempt = f"{path}.{uuid.uuid4().hex}"
-    Path(attempt).write_text(content)
-    os.replace(attempt, path)
-    return path
+    return save_results(results_of(facts), path)
 
 
 def results_of(facts: Iterable[FragmentRead | FragmentShard]) -> list[FragmentResult]:

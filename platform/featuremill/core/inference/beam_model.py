@@ -48,6 +48,7 @@ def beam_handler(spec: ModelSpec) -> ModelHandler | None:
     try:
         handler = found(**spec.arguments)
     except Exception as error:
+        # The class is the user's, and so is what goes wrong in it.
         raise ParameterError(
             f"{spec.class_} cannot be made with the arguments {spec.arguments}: {error}", parameter="arguments"
         ) from error

@@ -277,6 +277,7 @@ def _from_skops(path: str) -> Any:
     try:
         estimator = io.load(path, trusted=sorted(ALLOWED))
     except Exception as error:
+        # A damaged file fails anywhere in what reads it.
         raise _damaged(path, error) from error
     features = 0
     for part in _parts(estimator):
