@@ -17,5 +17,5 @@ for root in ROOTS:
 setup(
     packages=packages,
     package_dir=package_dir,
-    package_data={"": ["py.typed", "*.yaml", "examples/*"]},
+    package_data={"": ["py.typed", "*.yaml", "examples/*", "templates/*"]},
 )

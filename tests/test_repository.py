@@ -22,7 +22,7 @@ PARTS = ["artifacts", "transforms", "core", "jobs"]
 """The parts of the package; each imports only what stands before it."""
 FOLDERS = {"artifacts": "artifacts", "transforms": "transforms", "core": "platform", "jobs": "jobs"}
 HEAVY = {"apache_beam", "onnx", "tensorflow", "tensorflow_transform", "torch", "pandas", "sklearn", "polars"}
-WITH_BEAM = {"beam", "beam_ml", "elements", "engine", "stock_steps"}
+WITH_BEAM = {"beam", "beam_ml", "combining", "elements", "engine", "stock_steps"}
 """The modules of featuremill.transforms that may import Beam."""
 
 
@@ -71,7 +71,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shipped(root: Path) -> set[str]:
-    files = (p for p in (root / "featuremill").rglob("*") if p.suffix in (".py", ".yaml", ".typed"))
+    files = (p for p in (root / "featuremill").rglob("*") if p.suffix in (".py", ".yaml", ".typed", ".css", ".j2"))
     return {str(p.relative_to(root)) for p in files}
 
 

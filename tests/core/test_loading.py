@@ -212,14 +212,17 @@ REPLACED = {
     "kind": (
         "kind: prepare",
         "kind: prepair",
-        "line 1: kind: got 'prepair', expected one of 'prepare', 'score'. Did you mean 'prepare'?",
+        "line 1: kind: got 'prepair', expected one of 'prepare', 'score', 'report'. "
+        "Did you mean 'prepare' or 'report'?",
     ),
     "kind that is a list": (
         "kind: prepare",
         "kind: [prepare]",
-        "line 1: kind: got ['prepare'], expected one of 'prepare', 'score'.",
+        "line 1: kind: got ['prepare'], expected one of 'prepare', 'score', 'report'.",
     ),
-    "no kind": ("kind: prepare\n", "", "line 1: kind: the key 'kind' is missing. Write kind: prepare or kind: score."),
+    "no kind": (
+        "kind: prepare\n", "", "line 1: kind: the key 'kind' is missing. Write kind: prepare, score or report."
+    ),
     "a number as a key": (
         "name: flights",
         "name: flights\n3: x",
@@ -286,7 +289,7 @@ def test_what_is_not_yaml(tmp_path: Path, text: str, place: str, hint: str) -> N
 )
 def test_what_is_no_mapping(tmp_path: Path, text: str, got: str) -> None:
     assert wrong_text(tmp_path, text) == [
-        f"flights.yaml: a job file is a mapping that begins with kind: prepare or kind: score; {got}."
+        f"flights.yaml: a job file is a mapping that begins with kind: prepare, score or report; {got}."
     ]
 
 
@@ -358,7 +361,11 @@ def test_set_changes_one_of_two_that_share_an_anchor(tmp_path: Path) -> None:
             "--set dataset.compression=rar: got 'rar', expected one of 'snappy', 'zstd', 'lz4', 'gzip', 'none'.",
         ),
         ("dataset={pth: x}", "--set dataset={pth: x}: dataset.pth: unknown key 'pth'. Did you mean 'path'?"),
-        ("kind=guess", "--set kind=guess: got 'guess', expected one of 'prepare', 'score'. Known: 'prepare', 'score'."),
+        (
+            "kind=guess",
+            "--set kind=guess: got 'guess', expected one of 'prepare', 'score', 'report'. "
+            "Known: 'prepare', 'score', 'report'.",
+        ),
     ],
 )
 def test_a_wrong_set(job_file: Path, override: str, expected: str) -> None:

@@ -239,7 +239,7 @@ def test_a_plan_for_machines(call: Callable[..., Done]) -> None:
         ),
         (["run", "job.yaml", "--set", "split.by=[key]"], "split.by: there is no column 'key'"),
         (["run", "job.yaml", "--set", "source.parquet.where=air_time >"], "where: expected"),
-        (["schema", "--kind", "prepair"], "There is no kind of job 'prepair'. Did you mean 'prepare'?"),
+        (["schema", "--kind", "prepair"], "There is no kind of job 'prepair'. Did you mean 'prepare' or 'report'?"),
         (["artifacts", "list", "nowhere"], "There is no folder "),
         (["artifacts", "show", "artifacts/smal"], "There is no artifact 'smal' in "),
         (["artifacts", "show", "artifacts/small@prod"], "has no alias 'prod'. Known: 'candidate'."),
@@ -320,7 +320,7 @@ def test_output_that_nobody_reads_is_no_error(project: Path) -> None:
 def test_a_run_prints_its_record_and_nothing_else(ran: Done, project: Path) -> None:
     assert ran.status == 0, ran.err
     record = json.loads(ran.out)
-    assert record["rows"] == {"source": ROWS, "filtered": 0, "written": ROWS, "aside": 0}
+    assert record["rows"] == {"source": ROWS, "filtered": 0, "written": ROWS, "aside": 0, "quarantined": 0}
     assert (record["status"], record["run"], sum(record["splits"].values())) == ("done", "first", ROWS)
     assert json.loads((project / record["dataset"] / "run.json").read_text()) == record
     assert "write: 2 of 2 fragments, 400 rows" in ran.err and "Traceback" not in ran.err
@@ -418,6 +418,7 @@ def test_a_new_project_has_a_job_that_loads(tmp_path: Path) -> None:
         "late.yaml",
         "prepare.schema.json",
         "score.schema.json",
+        "suites",
     ]
     first, *_ = (folder / "flights.yaml").read_text().splitlines()
     assert first == "# yaml-language-server: $schema=./prepare.schema.json"

@@ -117,7 +117,7 @@ def rows_of(folder: Path | str | None) -> pa.Table:
 
 def everything(dataset: Path | str | None) -> dict[str, pa.Table]:
     assert dataset is not None
-    return {f.name: rows_of(f) for f in sorted(Path(dataset).iterdir()) if f.is_dir()}
+    return {f.name: rows_of(f) for f in sorted(Path(dataset).iterdir()) if f.is_dir() and f.name != "report"}
 
 
 def states_of(version_folder: Path | str) -> dict[str, str]:
@@ -455,7 +455,8 @@ def test_too_many_bad_rows_fail_the_job_and_leave_them(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"^5 rows could not be processed, and max_bad_rows is 4\."):
         run(wanted, run_id="bad")
     final = tmp_path / "datasets" / "bad"
-    assert files_below(final) == ["_rejected/part-00000-of-00001.parquet", "run.json"]
+    reports = [f"report/{name}" for name in ("index.html", "report.json", "report.md")]
+    assert files_below(final) == ["_rejected/part-00000-of-00001.parquet", *reports, "run.json"]
     assert rows_of(final / "_rejected").column("id").to_pylist() == [0, 17, 18, 60, 99]
     record = json.loads((final / "run.json").read_text())
     assert (record["status"], record["rows"]["aside"], record["dead_letters"]) == (

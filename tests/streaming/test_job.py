@@ -344,7 +344,7 @@ def test_the_command_line_plans_and_runs_it(home: Home, capsys: pytest.CaptureFi
     assert "incoming" in shown and "air_time" in shown and "late-1.onnx" in shown
     assert main(["run", str(job), "--run-id", "r", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["rows"] == {"source": 2, "filtered": 0, "written": 2, "aside": 0}
+    assert record["rows"] == {"source": 2, "filtered": 0, "written": 2, "aside": 0, "quarantined": 0}
     assert len(home.predictions) == 2
 
 

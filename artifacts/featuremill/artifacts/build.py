@@ -201,12 +201,14 @@ def write_fitted(
     warnings: Iterable[str] = (),
     attributes: bytes | None = None,
     bound: Any = None,
+    more: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Finish an artifact whose states, and files that transforms bring, lie in `store` already: write the other files,
     the manifest last.
 
     The parameters are those of :func:`build_files`, with a ``Pipeline`` and the states' paths by slot key. `bound` is
-    that pipeline with its states, where the caller has it: binding builds the indexes of all vocabularies.
+    that pipeline with its states, where the caller has it: binding builds the indexes of all vocabularies. `more` is
+    files that go with the artifact and change nothing that it computes, by path.
 
     Returns
     -------
@@ -220,9 +222,9 @@ def write_fitted(
         )
     states = {key: read_state(store, path) for key, path in paths.items()}
     files = {path: store.get(path) for path in (*paths.values(), *_stock_files(store), *pipeline.file_paths)}
-    more = _accompanying(pipeline, states, golden, attributes, FolderFiles(store), bound)
-    manifest = _manifest(pipeline, states, files | more, name, rows, provenance, warnings)
-    for path, data in more.items():
+    beside = _accompanying(pipeline, states, golden, attributes, FolderFiles(store), bound) | dict(more or {})
+    manifest = _manifest(pipeline, states, files | beside, name, rows, provenance, warnings)
+    for path, data in beside.items():
         store.put(path, data)
     store.put(MANIFEST, manifest.to_json())
     return manifest

@@ -5,6 +5,7 @@
     <name>/versions/<version>/manifest.json
                               states/*.arrow
                               golden.arrow
+                              profile.json
                               vocabulary/*.txt
                               attributes.json
                               stock/<position>/...
@@ -25,6 +26,7 @@ __all__ = [
     "CONTENT",
     "GOLDEN",
     "MODELS",
+    "PROFILE",
     "STOCK",
     "alias_folder",
     "alias_number",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 GOLDEN = "golden.arrow"
+PROFILE = "profile.json"
+"""What the columns held that it was fitted on; it tells of the data and is no part of what the artifact computes."""
 ATTRIBUTES = "attributes.json"
 STOCK = "stock/"
 """Below it, by the position of the step, lies what Beam's own transforms wrote: a SavedModel and its metadata."""

@@ -21,7 +21,7 @@ from featuremill.artifacts.aliases import list_aliases, resolve, versions
 from featuremill.artifacts.build import table_from_bytes
 from featuremill.artifacts.compare import difference
 from featuremill.artifacts.errors import ArtifactError, FeaturemillError, MissingArtifactError
-from featuremill.artifacts.layout import GOLDEN, MODELS, join, version_folder
+from featuremill.artifacts.layout import GOLDEN, MODELS, PROFILE, join, version_folder
 from featuremill.artifacts.manifest import MANIFEST, FileEntry, Manifest, digest
 from featuremill.artifacts.names import check_name, split_reference
 from featuremill.artifacts.store import Store, open_store
@@ -81,6 +81,7 @@ class Artifact:
         self._store = store
         self._folder = folder
         self._golden = buffers.get(GOLDEN)
+        self._profile = buffers.get(PROFILE)
         self.manifest = manifest
         self.states: Mapping[str, pa.Table] = _States(manifest, buffers)
         self.files: Mapping[str, Any] = {p: data for p, data in buffers.items() if p.startswith(MODELS)}
@@ -110,6 +111,10 @@ class Artifact:
     def output_schema(self) -> pa.Schema:
         """The columns after the last transform."""
         return self.manifest.output_schema
+
+    def profile_json(self) -> bytes | None:
+        """The profile of the rows that it was fitted on, as JSON; None where it has none."""
+        return None if self._profile is None else bytes(self._profile)
 
     @cached_property
     def transforms(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The command line: ``featuremill plan``, ``run``, ``schema``, ``init``, ``demo``, ``artifacts`` and ``models``.
+"""The command line: ``featuremill plan``, ``run``, ``schema``, ``init``, ``demo``, ``suggest``, ``report`` and more.
 
 Standard output has the answer, standard error has progress and errors. The exit status is 0 when it is done, 1 when
 the work failed, 2 when the request was wrong. Nothing heavy is imported before a command needs it, so that ``--help``
@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ import typer
 from featuremill.jobs.cli_artifacts import artifacts_app
 from featuremill.jobs.cli_export import export
 from featuremill.jobs.cli_models import models_app
+from featuremill.jobs.cli_quality import report_app, suggest
 
 if TYPE_CHECKING:
     from featuremill.core.loading import Job
@@ -53,6 +55,8 @@ app = typer.Typer(
 app.add_typer(artifacts_app, name="artifacts")
 app.command()(export)
 app.add_typer(models_app, name="models")
+app.add_typer(report_app, name="report")
+app.command()(suggest)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML).", show_default=False)]
 Overrides = Annotated[
@@ -100,30 +104,18 @@ def plan(
 
     The columns with their types, the passes over the data or the models, and where the results would go.
     """
-    from featuremill.jobs.render import Block, plan_blocks, show
+    from featuremill.jobs.render import plan_blocks, show
+    from featuremill.jobs.render_quality import report_plan_blocks
+    from featuremill.jobs.render_score import score_plan_blocks
 
     loaded, place = _load(job, sets or [])
-    made: Any
     with place:
-        if loaded.kind == "score":
-            from featuremill.jobs import score
-
-            made = score.plan(loaded, run_id)
-        else:
-            from featuremill.jobs import prepare
-
-            made = prepare.plan(loaded, run_id)
+        made = _module_of(loaded).plan(loaded, run_id)
     if as_json:
         _print_json(made.to_json())
         return
-    blocks: list[Block]
-    if loaded.kind == "score":
-        from featuremill.jobs.render_score import score_plan_blocks
-
-        blocks = score_plan_blocks(made, str(job), sets or [])
-    else:
-        blocks = plan_blocks(made, str(job), sets or [])
-    show(blocks, sys.stdout)
+    blocks: dict[str, Any] = {"prepare": plan_blocks, "score": score_plan_blocks, "report": report_plan_blocks}
+    show(blocks[loaded.kind](made, str(job), sets or []), sys.stdout)
 
 
 @app.command()
@@ -142,7 +134,7 @@ def run(
     """Run a job.
 
     A prepare job computes statistics, and writes the transform artifact and the dataset; a score job writes
-    predictions. Both leave a run record.
+    predictions; a report job looks at the rows and no more. All leave a run record and a report.
     """
     from featuremill.artifacts.errors import ParameterError
 
@@ -244,6 +236,11 @@ class _Placed:
                 raise JobFileError(f"{place}: {error}", **error.facts) from error
 
 
+def _module_of(job: Job) -> Any:
+    """The module that plans and runs jobs of a kind."""
+    return import_module(f"featuremill.jobs.{job.kind}")
+
+
 def _load(job: Path, overrides: Sequence[str]) -> tuple[Job, _Placed]:
     from featuremill.core.loading import load_job
 
@@ -252,7 +249,6 @@ def _load(job: Path, overrides: Sequence[str]) -> tuple[Job, _Placed]:
 
 def _run(job: Job, run_id: str | None, beam_options: Sequence[str], *, verbose: bool = False) -> RunRecord:
     from featuremill.core.memory import share_memory
-    from featuremill.jobs import prepare, score
     from featuremill.jobs.progress_display import display_for
 
     share_memory(job.runner)
@@ -268,9 +264,8 @@ def _run(job: Job, run_id: str | None, beam_options: Sequence[str], *, verbose: 
     endless = job.kind == "score" and job.source.arriving is not None
     quiet = job.runner.name == "direct" and not verbose and "--traceback" not in sys.argv and not endless
     with display_for(sys.stderr) as display, redirect_stderr(io.StringIO()) if quiet else nullcontext():
-        if job.kind == "score":
-            return score.run(job, run_id=run_id, progress=display, beam_options=beam_options)
-        return prepare.run(job, run_id=run_id, progress=display, beam_options=beam_options)
+        record: RunRecord = _module_of(job).run(job, run_id=run_id, progress=display, beam_options=beam_options)
+        return record
 
 
 def _show_record(record: RunRecord, as_json: bool) -> None:

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from featuremill.artifacts.errors import AliasMoved, JobError, MissingArtifactError, RequestError
+from featuremill.artifacts.errors import AliasMoved, JobError, MissingArtifactError, ParameterError, RequestError
+from featuremill.artifacts.layout import state_path
 from featuremill.artifacts.store import is_url
 from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.jobfile import PrepareJob
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.progress import Progress
+from featuremill.core.quality.learned import what_was_learned
+from featuremill.core.quality.references import Reference, alias_reference
+from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RowAccount, RunRecord
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
@@ -66,6 +70,8 @@ class PreparePlan:
     dataset: str
     artifact: str
     warnings: tuple[str, ...]
+    quality: Mapping[str, Any]
+    """What is checked, and where."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-ready values."""
@@ -83,6 +89,7 @@ class PreparePlan:
             "split_sql": self.split_sql,
             "dataset": self.dataset,
             "artifact": self.artifact,
+            "quality": dict(self.quality),
             "warnings": list(self.warnings),
         }
 
@@ -142,7 +149,28 @@ class _Prepared(JobRun):
         if job.split:
             check_fits_on_a_split(self.transforms)
         self.sql = split_sql(job.split.by, job.split.shares) if job.split else None
+        self.quality = self.checks = RunQuality(
+            job.quality,
+            run=self.name,
+            folder=job.dataset.path,
+            raw=self.source.schema,
+            output=self.stored,
+            own=self._own_reference(),
+        )
         self.describe()
+
+    def _own_reference(self) -> Reference | None:
+        """The profiles of what the job published last, where it is to be compared with that."""
+        job = self.job
+        if job.quality.drift.against != "artifact":
+            return None
+        if not job.artifact.alias:
+            raise ParameterError(
+                "drift.against: artifact compares with what artifact.alias stands for, and there is none. Write "
+                "artifact.alias, or previous, or ROOT/NAME@VERSION.",
+                key=("quality", "drift", "against"),
+            )
+        return alias_reference(f"{job.artifact.root}/{job.artifact_name}@{job.artifact.alias}")
 
     @property
     def plan(self) -> PreparePlan:
@@ -163,6 +191,7 @@ class _Prepared(JobRun):
             dataset=str(Path(job.dataset.path) / self.name),
             artifact=f"{job.artifact.root}/{job.artifact_name}",
             warnings=(),
+            quality=self.checks.plan(),
         )
 
     @property
@@ -184,7 +213,8 @@ class _Prepared(JobRun):
 
         schema = self.source.schema
         runner = self.job.runner.sized(self.described["rows"] * len(schema))
-        fragments = [JobFragment(f, schema, self.split, str(staging.progress)) for f in self.fragments]
+        riding = self.checks.riding(len(self.fragments))
+        fragments = [JobFragment(f, schema, self.split, str(staging.progress), riding.screen) for f in self.fragments]
         shards = min(MOST_SHARDS, 1 + len(fragments) // FRAGMENTS_PER_SHARD)
 
         def build(pipeline: beam.Pipeline) -> Any:
@@ -196,7 +226,7 @@ class _Prepared(JobRun):
                     write_artifact_location=str(staging.artifact.absolute()),
                     transforms=[Transforms(self.transforms, shards=shards, schema=schema)],
                 )
-                | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression)
+                | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression, riding)
             )
 
         run_pipeline(pipeline_options(runner, beam_options), build)
@@ -204,10 +234,12 @@ class _Prepared(JobRun):
     def commit(self, staging: Staging) -> RunRecord:
         from featuremill.core.dataset import REJECTED, commit, publish_run
 
-        results = staging.load_results()
+        results, states = staging.load_results(), self._states(staging)
+        self.look(staging, results, what_was_learned(self.transforms, self.pipeline.slots(), states))
         rows = self.account(staging, results, self.job.max_bad_rows)
+        wrong = self.pass_gates(rows)
         with self.timed("artifact"):
-            artifact, states, warnings = self._publish_artifact(staging, rows, self._fitted(results))
+            artifact, warnings = self._publish_artifact(staging, states, rows, self._fitted(results))
         with self.timed("dataset"):
             manifest = commit(
                 staging,
@@ -233,8 +265,9 @@ class _Prepared(JobRun):
                 for f in self.pipeline.output_schema
             ),
             vocabularies=_vocabularies(self.pipeline, states),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *wrong),
         )
+        record = self.report(staging, record)
         # The run's folder comes last, so that a job that is killed between the two can be run again under its name.
         moved: AliasMoved | None = None
         try:
@@ -258,20 +291,27 @@ class _Prepared(JobRun):
             raise JobError(f"{what} has no rows. Check the source, its filter and the shares of the split.")
         return used
 
+    def _states(self, staging: Staging) -> dict[str, pa.Table]:
+        """What the scans left, by slot."""
+        from featuremill.artifacts.build import read_state
+        from featuremill.artifacts.store import open_store
+
+        store = open_store(_fitted_folder(staging))
+        return {slot.key: read_state(store, state_path(slot.key)) for slot in self.pipeline.slots()}
+
     def _publish_artifact(
-        self, staging: Staging, rows: RowAccount, fitted: int
-    ) -> tuple[dict[str, Any], Mapping[str, pa.Table], Sequence[str]]:
+        self, staging: Staging, states: Mapping[str, pa.Table], rows: RowAccount, fitted: int
+    ) -> tuple[dict[str, Any], Sequence[str]]:
         """Complete the fitted artifact with what the job knows, and publish it."""
-        from featuremill.artifacts.build import read_state, write_fitted
+        from featuremill.artifacts.build import write_fitted
         from featuremill.artifacts.publish import publish
         from featuremill.artifacts.store import open_store
         from featuremill.transforms.beam import attributes
 
         job = self.job
-        (folder,) = (entry for entry in staging.artifact.iterdir() if entry.is_dir())
+        folder = _fitted_folder(staging)
         store = open_store(folder)
-        paths = {slot.key: f"states/{slot.key}.arrow" for slot in self.pipeline.slots()}
-        states = {key: read_state(store, path) for key, path in paths.items()}
+        paths = {key: state_path(key) for key in states}
         warnings = [w for i, t in enumerate(self.transforms) for w in t.warnings(self._own(i, states))]
         golden = self._golden_rows(str(folder))
         manifest = write_fitted(
@@ -291,6 +331,7 @@ class _Prepared(JobRun):
             },
             warnings=warnings,
             attributes=attributes(self.transforms),
+            more=self.checks.artifact_files(),
         )
         publish(job.artifact.root, job.artifact_name, folder)
         version = manifest.version
@@ -303,7 +344,7 @@ class _Prepared(JobRun):
             "reference": f"{name}@{version}",
             "path": f"{name}/versions/{version}",
         }
-        return artifact, states, warnings
+        return artifact, warnings
 
     def _own(self, transform: int, states: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         return {s.slot: states[s.key] for s in self.pipeline.slots() if s.transform == transform}
@@ -367,6 +408,12 @@ class _Prepared(JobRun):
             ) from error
 
 
+def _fitted_folder(staging: Staging) -> Path:
+    """Where MLTransform left the artifact: in a folder of its own."""
+    (folder,) = (entry for entry in staging.artifact.iterdir() if entry.is_dir())
+    return folder
+
+
 def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[dict[str, Any], ...]:
     """The largest vocabularies, with their most frequent tokens."""
     found = []
@@ -387,5 +434,7 @@ def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[d
 
 def job_digest(job: PrepareJob) -> str:
     """A digest of what a job says, wherever its outputs go."""
-    content = job.model_dump(mode="json", exclude={"runner", "dataset", "artifact"})
+    content = job.model_dump(mode="json", exclude={"runner", "dataset", "artifact", "quality"})
+    if job.quality.is_given:
+        content["quality"] = job.quality.model_dump(mode="json")
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -13,18 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from featuremill.core.words import bytes_text, count_text, seconds_text
+
 if TYPE_CHECKING:
     from featuremill.core.record import RowAccount, RunRecord
     from featuremill.jobs.prepare import PreparePlan
 
 __all__ = [
-    "Block", "Heading", "Line", "Table", "next_commands", "plan_blocks", "record_blocks", "show", "show_line",
-    "to_text",
+    "Block", "Heading", "Line", "Table", "bytes_text", "count_text", "next_commands", "plan_blocks", "record_blocks",
+    "seconds_text", "show", "show_line", "to_text",
 ]
 
 INDENT = "  "
-BYTE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
-MINUTE, HOUR = 60, 3600
 LARGEST_VOCABULARIES = 5
 
 DICTIONARY = re.compile(r"dictionary<values=(\w+), .*>")
@@ -90,43 +90,6 @@ def token_text(token: Any) -> str:
     return clean(token)
 
 
-def bytes_text(count: int) -> str:
-    """A size for people.
-
-    >>> bytes_text(999), bytes_text(8_300_000)
-    ('999 bytes', '8.3 MB')
-    """
-    size, unit = float(count), 0
-    while size >= 999.5 and unit < len(BYTE_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{count:,} bytes" if unit == 0 else f"{size:.3g} {BYTE_UNITS[unit]}"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration for people.
-
-    >>> seconds_text(0.31), seconds_text(75), seconds_text(7300)
-    ('0.31 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE} s"
-    return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-
-
-def count_text(count: int, one: str, many: str | None = None) -> str:
-    """A number with its noun.
-
-    >>> count_text(1, "file"), count_text(1200, "row"), count_text(2, "alias", "aliases")
-    ('1 file', '1,200 rows', '2 aliases')
-    """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def type_text(type_: Any) -> str:
     """A column's type for people, who do not care how its texts are encoded.
 
@@ -146,7 +109,9 @@ def rows_text(rows: RowAccount) -> str:
     """
     filtered = f"{rows.filtered:,} filtered out + " if rows.filtered else ""
     sign = "=" if rows.balanced else "≠"
-    return f"{count_text(rows.source, 'row')} in {sign} {filtered}{rows.written:,} written + {rows.aside:,} set aside"
+    taken = f" ({rows.quarantined:,} by checks)" if rows.quarantined else ""
+    text = f"{count_text(rows.source, 'row')} in {sign} {filtered}{rows.written:,} written + {rows.aside:,} set aside"
+    return text + taken
 
 
 def command(*words: str) -> str:
@@ -237,6 +202,8 @@ def show_line(line: Line, file: TextIO) -> None:
 
 def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ()) -> list[Block]:
     """What a job would do."""
+    from featuremill.jobs.render_quality import quality_blocks
+
     job = plan.job
     blocks: list[Block] = [Heading(f"{job.name}: what it would do (nothing has run)")]
     blocks += [Heading("Source"), *source_lines(plan.source, plan.fragments)]
@@ -268,6 +235,7 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
         if plan.split_sql:
             blocks.append(Line(f"in BigQuery: {plan.split_sql}"))
     alias = f", and the alias {job.artifact.alias} moves to it" if job.artifact.alias else ""
+    blocks += quality_blocks(plan.quality, "prepare")
     blocks += [Heading("Results"), Table([["dataset", plan.dataset], ["artifact", plan.artifact + alias]])]
     blocks += warning_blocks(plan.warnings)
     sets = [word for override in overrides for word in ("--set", override)]
@@ -318,6 +286,8 @@ def record_blocks(record: RunRecord, *, advise: bool = True) -> list[Block]:
         )
     if stages:
         blocks.append(Line(stages))
+    if record.checks:
+        blocks.append(_checks_line(record.checks))
     if record.splits:
         total = sum(record.splits.values()) or 1
         rows = [[name, f"{n:,}", f"{n / total:.1%}"] for name, n in record.splits.items()]
@@ -338,6 +308,15 @@ def record_blocks(record: RunRecord, *, advise: bool = True) -> list[Block]:
     commands = next_commands(record) if advise else []
     advice: list[Block] = [Heading("Next"), *(Line(line) for line in commands)] if commands else []
     return [*blocks, *warning_blocks(record.warnings), *_places(record), *advice]
+
+
+def _checks_line(checks: Mapping[str, int]) -> Line:
+    """How many checks held, and how bad it is that others did not."""
+    total = checks["passed"] + checks["failed"]
+    if not checks["failed"]:
+        return Line(f"{count_text(total, 'check')} passed", "good")
+    critical = f", {checks['gating']:,} of them critical" if checks["gating"] else ""
+    return Line(f"{checks['failed']:,} of {count_text(total, 'check')} failed{critical}", "warning")
 
 
 def _score_blocks(record: RunRecord) -> list[Block]:
@@ -376,6 +355,8 @@ def _places(record: RunRecord) -> list[Block]:
         rows.append(["predictions" if record.kind == "score" else "dataset", record.dataset])
     if record.dead_letters:
         rows.append(["set aside", record.dead_letters])
+    if record.report:
+        rows.append(["report", f"{record.report}/index.html"])
     if record.dataset:
         rows.append(["run record", f"{record.dataset.rstrip('/')}/run.json"])
     return [Heading("Where it is"), Table(rows)] if rows else []
@@ -384,14 +365,17 @@ def _places(record: RunRecord) -> list[Block]:
 def next_commands(record: RunRecord) -> list[str]:
     """Command lines that look at what a run made; none when it failed."""
     artifact = record.artifact
+    report = [command("featuremill", "report", "show", record.report)] if record.report else []
+    if record.status == "done" and record.kind == "report":
+        return report
     if record.status == "done" and record.kind == "score":
         folder = json.dumps(f"{record.dataset}/predictions")
         python = f"import pyarrow.dataset as ds; print(ds.dataset({folder}).head(5))"
-        return [command("python", "-c", python)]
+        return [*report, command("python", "-c", python)]
     if record.status != "done" or not artifact:
         return []
     wanted = artifact.get("alias") or artifact["version"]
     reference = f"{artifact['root']}/{artifact['name']}@{wanted}"
     python = f"from featuremill.artifacts import load; print(load({json.dumps(reference)}).input_schema)"
     lines = [command("featuremill", "artifacts", verb, reference) for verb in ("show", "verify")]
-    return [*lines, command("python", "-c", python)]
+    return [*report, *lines, command("python", "-c", python)]

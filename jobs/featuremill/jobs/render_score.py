@@ -30,6 +30,8 @@ __all__ = ["model_blocks", "score_plan_blocks", "scored_demo_blocks"]
 
 def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] = ()) -> list[Block]:
     """What a score job would do."""
+    from featuremill.jobs.render_quality import quality_blocks
+
     job = plan.job
     blocks: list[Block] = [Heading(f"{job.name}: what it would do (nothing has run)")]
     blocks += [Heading("Source"), *source_lines(plan.source, plan.fragments)]
@@ -63,6 +65,7 @@ def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] =
         Heading("Results"),
         Table([["predictions", plan.predictions]]),
     ]
+    blocks += quality_blocks(plan.quality, "score")
     blocks += warning_blocks(plan.warnings)
     sets = [word for override in overrides for word in ("--set", override)]
     return [*blocks, Heading("Next"), Line(command("featuremill", "run", job_file, *sets))]

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from featuremill.core.jobfile import PrepareJob
     from featuremill.core.scorefile import ScoreJob
 
-__all__ = ["begin_project", "prepare_demo", "score_demo"]
+__all__ = ["begin_project", "prepare_demo", "score_demo", "write_suite"]
 
 EXAMPLES = Path(__file__).parent / "examples"
 JOB_FILE = "flights.yaml"
 SCORE_FILE = "late.yaml"
+SUITE_FILE = "suites/flights.json"
+"""Where the jobs look for the suite."""
+SUITE_EXAMPLE = "flights_suite.json"
 SCHEMA_FILES = {JOB_FILE: "prepare.schema.json", SCORE_FILE: "score.schema.json"}
 PROJECT_ROWS = "data/flights"
 PATH = re.compile(r"(?<= )demo/([\w/.@]+)")
@@ -54,6 +57,13 @@ python -m featuremill.jobs.flights_models flights.yaml late.yaml    # writes mod
 featuremill run late.yaml                                           # writes predictions/
 ```
 
+`suites/flights.json` says what must hold for the rows, in the words of Great Expectations
+(`pip install "featuremill[quality]"`). Each run leaves a report, in `datasets/flights/…/report/index.html`:
+
+```
+featuremill report show datasets/flights
+```
+
 Values can be replaced from the command line, with the path of the key:
 
 ```
@@ -85,18 +95,22 @@ def example(folder: str, rows: str = "flights", *, name: str = JOB_FILE) -> str:
     JobError
         When the installation lacks it.
     """
-    try:
-        text = (EXAMPLES / name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise JobError(
-            f"{EXAMPLES / name} is not there: this installation of featuremill is incomplete. Install it again."
-        ) from None
+    text = _example_text(name)
 
     def moved(match: re.Match[str]) -> str:
         path = (Path(folder) / (rows if match[1] == "flights" else match[1])).as_posix()
         return path if PLAIN.fullmatch(path) else json.dumps(path, ensure_ascii=False)
 
     return PATH.sub(moved, text)
+
+
+def _example_text(name: str) -> str:
+    try:
+        return (EXAMPLES / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise JobError(
+            f"{EXAMPLES / name} is not there: this installation of featuremill is incomplete. Install it again."
+        ) from None
 
 
 def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
@@ -125,6 +139,7 @@ def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
     contents = {
         JOB_FILE: (job(JOB_FILE), "the job that prepares: read it, change it"),
         SCORE_FILE: (job(SCORE_FILE), "the job that scores with models"),
+        SUITE_FILE: (_example_text(SUITE_EXAMPLE), "what must hold for the rows"),
         SCHEMA_FILES[JOB_FILE]: (schema("prepare"), "what job files may say, for editors"),
         SCHEMA_FILES[SCORE_FILE]: (schema("score"), "the same for jobs that score"),
         ".gitignore": (GITIGNORE, "keeps rows and results out of the repository"),
@@ -133,7 +148,7 @@ def begin_project(folder: Path, *, data: bool = True) -> list[tuple[Path, str]]:
     there = [name for name in contents if (folder / name).exists()]
     if there:
         raise RequestError(f"{folder / there[0]} is there already, and nothing is overwritten. Choose another folder.")
-    _make(folder)
+    _make((folder / SUITE_FILE).parent)
     for name, (text, _) in contents.items():
         # "x": of two who begin in one folder, the second is told.
         try:
@@ -172,7 +187,7 @@ def prepare_demo(folder: Path) -> tuple[Path, PrepareJob]:
     from featuremill.jobs.flights import write_flights
 
     text = example(str(folder))
-    _make(folder)
+    write_suite(folder)
     write_flights(folder / "flights")
     job_file = folder / JOB_FILE
     if not job_file.exists():
@@ -181,6 +196,15 @@ def prepare_demo(folder: Path) -> tuple[Path, PrepareJob]:
     if not isinstance(job, PrepareJob):
         raise RequestError(f"{job_file}: kind is {job.kind}, expected prepare. Delete it to have it written anew.")
     return job_file, job
+
+
+def write_suite(folder: Path) -> Path:
+    """The demo's suite in its folder, written unless it is there already."""
+    path = folder / SUITE_FILE
+    _make(path.parent)
+    if not path.exists():
+        path.write_text(_example_text(SUITE_EXAMPLE), encoding="utf-8")
+    return path
 
 
 def score_demo(folder: Path, prepare: PrepareJob) -> tuple[Path, ScoreJob]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from featuremill.artifacts.errors import FeaturemillError
+from featuremill.core.explain import at
 from featuremill.core.models.contract import TensorSpec
 from featuremill.core.models.groups import ByKey, Models
 from featuremill.core.models.spec import ModelSpec
@@ -82,16 +83,6 @@ def step_seconds(result: Any, namespace: str) -> float | None:
     found = result.metrics().query(wanted)["distributions"]
     sums = [m.result.sum for m in found if m.result is not None and m.result.sum is not None]
     return round(sum(sums) / 1e6, 3) if sums else None
-
-
-@contextmanager
-def at(*key: Any) -> Iterator[None]:
-    """Errors within are about this place of the job file, unless they know better."""
-    try:
-        yield
-    except FeaturemillError as error:
-        error.facts.setdefault("key", key)
-        raise
 
 
 @contextmanager

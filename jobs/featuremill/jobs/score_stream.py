@@ -75,6 +75,9 @@ class StreamScoring(Scoring):
     def _artifact(self) -> Artifact | None:
         return self._first
 
+    def _quality(self) -> None:
+        """None: what must hold for all rows cannot be told while they arrive."""
+
     # --- the run ----------------------------------------------------------------------------------------------------
 
     def run(self, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]) -> RunRecord:

@@ -16,16 +16,21 @@ from featuremill.artifacts.errors import JobError, MissingColumnError, Parameter
 from featuremill.artifacts.names import split_reference
 from featuremill.artifacts.reader import Artifact, load
 from featuremill.artifacts.store import is_url
+from featuremill.core.explain import at
 from featuremill.core.feature_recipe import ARTIFACT_VERSION, CARRIED, FRAGMENT, ROW, FeatureRecipe, carried
 from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.models.groups import ByKey, Models, Shares
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.models.stamp import check_stamp
 from featuremill.core.parquet_sink import stored_schema
+from featuremill.core.quality.learned import Learnt, what_was_learned
+from featuremill.core.quality.references import artifact_reference
+from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RunRecord
 from featuremill.core.scorefile import ScoreJob
-from featuremill.jobs.score_models import at, at_model, each_model, model_facts, model_record
+from featuremill.jobs.score_models import at_model, each_model, model_facts, model_record
 from featuremill.transforms.arrays import value_type
+from featuremill.transforms.plan import Plan
 from featuremill.transforms.row_values import plain_type
 
 if TYPE_CHECKING:
@@ -60,6 +65,8 @@ class ScorePlan:
     """Output column to what makes it; None: it is the source's."""
     predictions: str
     warnings: tuple[str, ...]
+    quality: Mapping[str, Any]
+    """What is checked, and where; empty for an endless source."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-ready values."""
@@ -77,6 +84,7 @@ class ScorePlan:
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
             "predictions": self.predictions,
+            "quality": dict(self.quality),
             "warnings": list(self.warnings),
         }
 
@@ -103,6 +111,7 @@ class Scoring(JobRun):
                 f"The column {taken[0]!r} cannot be read: the job uses the name itself. Rename it.", column=taken[0]
             )
         self.stored = stored_schema(self._output_schema(), self._predictions)
+        self.quality = self._quality()
         self.describe()
 
     # --- what is asked for, and what there is -----------------------------------------------------------------------
@@ -206,6 +215,27 @@ class Scoring(JobRun):
                 found[spec.path] = f"{stamp.artifact}@{stamp.version}"
         return found
 
+    def _quality(self) -> RunQuality | None:
+        """The checks, and the profiles beside those of the rows that the artifact was fitted on."""
+        own = None
+        if self.artifact is not None and self.job.quality.profile:
+            name = self.job.artifact or self.artifact.name
+            asked = self.job.quality.drift.against == "artifact"
+            with at("quality", "drift", "against"):
+                own = artifact_reference(self.artifact, f"{name} ({self.artifact.version})", needed=asked)
+        made = [self.stored.field(name) for name in self._predictions]
+        return RunQuality(
+            self.job.quality,
+            run=self.name,
+            folder=self.job.output.path,
+            raw=self.source.schema,
+            output=self.stored,
+            reads=self.bound.reads,
+            makes=pa.schema([*self.bound.feature_schema, *made]),
+            own=own,
+            inputs=self.bound.inputs,
+        )
+
     # --- the plan ---------------------------------------------------------------------------------------------------
 
     @property
@@ -223,6 +253,7 @@ class Scoring(JobRun):
             made_by=self.made_by_column(),
             predictions=str(Path(self.job.output.path) / self.name),
             warnings=(),
+            quality={} if self.quality is None else self.quality.plan(),
         )
 
     def artifact_facts(self) -> dict[str, Any]:
@@ -269,7 +300,10 @@ class Scoring(JobRun):
         from featuremill.core.dataset import REJECTED
         from featuremill.core.inference.steps import Score
         from featuremill.core.job_fragment import JobFragment
+        from featuremill.core.quality.collecting import QUALITY
+        from featuremill.core.quality.combine import combine_quality
         from featuremill.core.runner import pipeline_options, run_pipeline
+        from featuremill.core.score_checks import CheckBatches
         from featuremill.core.score_io import (
             PREDICTIONS,
             READ,
@@ -282,23 +316,34 @@ class Scoring(JobRun):
 
         fragments = [JobFragment(f, self.source.schema, self.split, str(staging.progress)) for f in self.fragments]
         letters = letters_schema(self.bound)
-        reader = ReadFeatures(self.recipe, self.job.split.only if self.job.split else None)
+        riding = None if self.quality is None else self.quality.riding(len(fragments))
+        reader = ReadFeatures(self.recipe, self.job.split.only if self.job.split else None, riding)
 
         def build(pipeline: beam.Pipeline) -> Any:
             read = (
                 pipeline
                 | "Fragments" >> beam.Create(fragments, reshuffle=True)
-                | "Features" >> beam.ParDo(reader).with_outputs(READ, REJECTED, main="features")
+                | "Features" >> beam.ParDo(reader).with_outputs(READ, REJECTED, QUALITY, main="features")
             )
             scored, rejected = read.features | "Models" >> Score(self.models, self.bound.schema, steps=self.steps)
-            aside = (read[REJECTED], rejected | "Letters" >> beam.Map(as_letters, letters)) | "Aside" >> beam.Flatten()
+            facts, letters_of = [read[READ]], [read[REJECTED], rejected | "Letters" >> beam.Map(as_letters, letters)]
+            if riding is not None:
+                makes = [*self.bound.feature_schema.names, *self._predictions]
+                check = beam.ParDo(CheckBatches(riding, self.stored.names, makes, letters))
+                checked = scored | "Check" >> check.with_outputs(READ, REJECTED, QUALITY, main="scored")
+                scored, facts, letters_of = (
+                    checked.scored, [*facts, checked[READ]], [*letters_of, checked[REJECTED]]
+                )
+                collected = (read[QUALITY], checked[QUALITY]) | "Collected" >> beam.Flatten()
+                combine_quality(collected, riding.collecting, str(staging.quality))
+            aside = letters_of | "Aside" >> beam.Flatten()
 
             def written(rows: Any, split: str, schema: pa.Schema) -> Any:
                 sink = WriteBatches(str(staging.shards / split), split, schema, self.job.output.compression)
                 return rows | f"Write {split}" >> beam.ParDo(sink)
 
             files = (written(scored, PREDICTIONS, self.stored), written(aside, REJECTED, letters))
-            return (read[READ], *files) | "Facts" >> beam.Flatten() | "Results" >> WriteResults(staging)
+            return (*facts, *files) | "Facts" >> beam.Flatten() | "Results" >> WriteResults(staging)
 
         self.result = run_pipeline(pipeline_options(self.job.runner, beam_options), build)
 
@@ -306,9 +351,11 @@ class Scoring(JobRun):
         from featuremill.core.dataset import REJECTED, commit, publish_run
 
         results = staging.load_results()
+        self.look(staging, results, self._learned())
         rows = self.account(staging, results, self.job.max_bad_rows)
         if not rows.written and not rows.aside:
             raise JobError("The job has no rows to score. Check the source, its filter and the splits in only.")
+        wrong = self.pass_gates(rows)
         counts: Counter[str] = Counter()
         for result in results:
             counts.update(result.models)
@@ -336,9 +383,19 @@ class Scoring(JobRun):
             artifact=artifact,
             features=tuple({"name": f.name, "type": str(f.type), "made_by": made_by[f.name]} for f in self.stored),
             models=models,
+            warnings=tuple(wrong),
         )
+        record = self.report(staging, record)
         publish_run(staging, record.to_json())
         return record
+
+
+    def _learned(self) -> Learnt:
+        """What the artifact knows."""
+        if self.artifact is None:
+            return Learnt()
+        plan = Plan(self.artifact.transforms)
+        return what_was_learned(plan.transforms, plan.slots, self.artifact.states)
 
 
 def _check_there(columns: Sequence[str], schema: pa.Schema, place: str) -> None:

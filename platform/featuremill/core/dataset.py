@@ -20,12 +20,18 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
 
 from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.schemas import schema_to_json
 from featuremill.core.job_fragment import JobFragment, Split
-from featuremill.core.jobfile import NAME
 from featuremill.core.parquet_sink import ShardFile
+from featuremill.core.quality.collecting import QUALITY
+from featuremill.core.quality.combine import combine_quality
+from featuremill.core.quality.fragment_quality import FragmentQuality
+from featuremill.core.quality.report_files import REPORT_FOLDER
+from featuremill.core.quality.riding import Riding
+from featuremill.core.strict import NAME
 from featuremill.transforms.fragments import TransformedBatch, TransformedFragment
 from featuremill.transforms.widened import origin
 
@@ -73,6 +79,8 @@ class FragmentResult:
     """Of the rows read, those that the job does not want, being of another split."""
     models: Mapping[str, int] = field(default_factory=dict)
     """Rows by the versions of the models that predicted them."""
+    quarantined: int = 0
+    """Of the rows set aside, those that a check took out."""
 
     @property
     def balanced(self) -> bool:
@@ -121,6 +129,16 @@ class Staging:
         return self.path / "results.json"
 
     @property
+    def quality(self) -> Path:
+        """Where the states of the checks and profiles lie."""
+        return self.path / "quality"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report in the making; it goes where the run goes."""
+        return self.path / REPORT_FOLDER
+
+    @property
     def progress(self) -> Path:
         """Where workers note their progress."""
         return self.path / "progress.tsv"
@@ -167,19 +185,34 @@ class Staging:
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]
-    """Transformed fragments in; their rows in files, and one element out, when the list of results is written."""
+    """Transformed fragments in; their rows in files, and one element out, when the list of results is written.
 
-    def __init__(self, staging: Staging, schema: pa.Schema, split: Split | None, compression: str) -> None:
+    What `riding` says is done along the way, and the states that it collects land in the staging folder.
+    """
+
+    def __init__(
+        self,
+        staging: Staging,
+        schema: pa.Schema,
+        split: Split | None,
+        compression: str,
+        riding: Riding | None = None,
+    ) -> None:
         super().__init__()
+        self.riding = riding
         self.staging = staging
         self.schema = schema
         self.split = split
         self.compression = compression
 
     def expand(self, fragments: beam.PCollection[TransformedFragment]) -> beam.PCollection[str]:
+        riding = self.riding
+        write = _WriteFragment(str(self.staging.shards), self.schema, self.split, self.compression, riding)
+        results = fragments | "Write" >> beam.ParDo(write).with_outputs(QUALITY, main="results")
+        if riding is not None:
+            combine_quality(results[QUALITY], riding.collecting, str(self.staging.quality))
         return (
-            fragments
-            | "Write" >> beam.ParDo(_WriteFragment(str(self.staging.shards), self.schema, self.split, self.compression))
+            results.results
             | "Results" >> beam.GroupByKey()
             | "WriteResults" >> beam.Map(_write_results, str(self.staging.results))
         )
@@ -199,7 +232,10 @@ def save_results(results: Iterable[FragmentResult], path: str) -> str:
 
 
 class _WriteFragment(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, folder: str, schema: pa.Schema, split: Split | None, compression: str) -> None:
+    def __init__(
+        self, folder: str, schema: pa.Schema, split: Split | None, compression: str, riding: Riding | None
+    ) -> None:
+        self.riding = riding
         self.folder = folder
         self.schema = schema
         self.split = split
@@ -207,26 +243,31 @@ class _WriteFragment(beam.DoFn):  # type: ignore[misc]
         self.written = Metrics.counter("featuremill", "rows_written")
         self.aside = Metrics.counter("featuremill", "rows_aside")
 
-    def process(self, fragment: TransformedFragment) -> Iterator[tuple[None, FragmentResult]]:
+    def process(self, fragment: TransformedFragment) -> Iterator[Any]:
         files = _FragmentFiles(self.folder, fragment.key, self.compression)
-        read = 0
+        read = quarantined = 0
+        quality = FragmentQuality(self.riding, fragment.key)
         try:
-            for item in fragment.transformed():
+            for made in fragment.transformed(quality.screen):
+                item = quality.look(made, read)
                 for name, batch in _by_split(item, self.split):
                     files.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
                 if item.rejects:
                     files.write(REJECTED, _dead_letters(item, fragment.key, read))
-                read += item.source.num_rows + item.rejected.num_rows
+                read += item.read.num_rows
+                quarantined += sum(reject.quarantined for reject in item.rejects)
             shards = files.close()
         except BaseException:
             files.discard()
             raise
         job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
-        result = FragmentResult(fragment.key, read, job.source.rows, shards)
+        result = FragmentResult(fragment.key, read, job.source.rows, shards, quarantined=quarantined)
         self.written.inc(result.written)
         self.aside.inc(result.aside)
         job.note("write", read)
         yield None, result
+        for placed in quality.partials():
+            yield TaggedOutput(QUALITY, placed)
 
 
 def _by_split(item: TransformedBatch, split: Split | None) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -333,6 +374,8 @@ def publish_run(staging: Staging, record: str) -> None:
     """Move the finished run into place, with its record. The last step: before it there is no run."""
     ready = staging.path / "run"
     (ready / RECORD).write_text(record)
+    if staging.report.exists():
+        os.rename(staging.report, ready / REPORT_FOLDER)
     try:
         os.rename(ready, staging.final)
     except OSError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, get_args, get_origin, get_type_hints
@@ -10,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from featuremill.artifacts.errors import FeaturemillError, suggest
 from featuremill.core.models.groups import TAGS
 
-__all__ = ["Problem", "explain"]
+__all__ = ["Problem", "at", "explain"]
 
 EXPECTED = {
     "string_type": "a text",
@@ -37,6 +38,16 @@ UNION_TAGS = {
 
 MAX_SHOWN = 80
 """Characters of a value in a message."""
+
+
+@contextmanager
+def at(*key: Any) -> Iterator[None]:
+    """Errors within are about this place of the job file, unless they know better."""
+    try:
+        yield
+    except FeaturemillError as error:
+        error.facts.setdefault("key", key)
+        raise
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,8 @@ class BoundRecipe:
                 raise MissingColumnError(
                     f"The source has no column {name!r}. {suggest(name, recipe.schema.names)}", column=name
                 )
-        self._inputs = inputs
+        self.inputs = inputs
+        """The columns of the source that the features are made of."""
         self.feature_schema = pa.schema(
             [pa.field(n, plain_type(known.field(n).type)) for n in dict.fromkeys(recipe.features)]
         )
@@ -225,7 +226,7 @@ class BoundRecipe:
         )
 
     def _features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        inputs = batch.select(self._inputs)
+        inputs = batch.select(self.inputs)
         if self._bound is None:
             columns = dict(zip(inputs.schema.names, inputs.columns, strict=True))
         else:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from featuremill.core.fragments import Fragment as SourceFragment
 from featuremill.core.progress import note
+from featuremill.core.quality.screen import Screen
 from featuremill.transforms.splitting import fingerprint_keys, split_of
 
 __all__ = ["JobFragment", "Split"]
@@ -39,7 +40,8 @@ class Split:
 class JobFragment:
     """A fragment of a source inside a job.
 
-    The rows that statistics are computed on are those of the fitted split; the others are never seen by a scan.
+    The rows that statistics are computed on are those of the fitted split; the others are never seen by a scan, nor are
+    rows that a check takes out.
     """
 
     source: SourceFragment
@@ -48,6 +50,8 @@ class JobFragment:
     split: Split | None = None
     progress: str | None = None
     """The file that workers note their progress in, where they share a disk with the launcher."""
+    screen: Screen | None = None
+    """The checks that cost a row its place; statistics never see such a row."""
 
     @property
     def key(self) -> str:
@@ -74,13 +78,21 @@ class JobFragment:
     @property
     def training_keys(self) -> list[str]:
         """The columns that :meth:`training_mask` reads."""
-        return list(self.split.by) if self.split else []
+        keys = [*(self.split.by if self.split else ()), *(self.screen.columns if self.screen else ())]
+        return list(dict.fromkeys(keys))
 
     def training_mask(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
-        """For each row whether it is in the split that statistics are computed on; None: there is no split."""
-        if self.split is None:
+        """For each row whether statistics are computed on it; None: on all.
+
+        They are on the rows of the split that is fitted on, without those that a check takes out.
+        """
+        if self.split is None and self.screen is None:
             return None
-        mask: npt.NDArray[np.bool_] = self.split.codes(batch) == self.split.names.index(self.split.fitted)
+        mask = np.ones(batch.num_rows, np.bool_)
+        if self.split is not None:
+            mask = self.split.codes(batch) == self.split.names.index(self.split.fitted)
+        if self.screen is not None:
+            mask[[reject.row for reject in self.screen.rejects(batch)]] = False
         return mask
 
     def note(self, stage: str, rows: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,11 +19,14 @@ from featuremill.core.jobfile import RunnerSpec, SplitSpec
 from featuremill.core.memory import share_memory
 from featuremill.core.parquet_source import ParquetSource
 from featuremill.core.progress import Progress, ProgressReader
+from featuremill.core.quality.gates import QualityFailed
 from featuremill.core.record import RowAccount, RunRecord, package_versions
 from featuremill.transforms.arrays import value_type
 
 if TYPE_CHECKING:
     from featuremill.core.dataset import FragmentResult, Staging
+    from featuremill.core.quality.learned import Learnt
+    from featuremill.core.quality.run_quality import RunQuality
 
 __all__ = ["JobRun", "TooManyBadRows", "empty_batch", "opened_split"]
 
@@ -84,6 +88,8 @@ class JobRun(ABC):
         self.name = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         self.output = output
         self.stages: dict[str, float] = {}
+        self.quality: RunQuality | None = None
+        """The checks and profiles, which a kind of job sets up when it knows the columns."""
         self._job = job
         self._runner: RunnerSpec = job.runner
         self.source = self.open_source()
@@ -139,7 +145,7 @@ class JobRun(ABC):
         staging = Staging(self.output, self.name)
         self.prepare_to_run()
         staging.open()
-        self._facts = {
+        self._facts: dict[str, Any] = {
             "run": self.name,
             "job": self._job.name,
             "kind": self._job.kind,
@@ -158,7 +164,31 @@ class JobRun(ABC):
     def record(self, **facts: Any) -> RunRecord:
         """The run's record as of now."""
         seconds = round(time.monotonic() - self._began, 3)
-        return RunRecord(**self._facts, seconds=seconds, stages=self.stages, **facts)
+        return RunRecord(**{**self._facts, **facts}, seconds=seconds, stages=self.stages)
+
+    def look(self, staging: Staging, results: Sequence[FragmentResult], learned: Learnt | None = None) -> None:
+        """Judge what the workers collected for the checks and profiles; before any of the run's gates."""
+        if self.quality is not None and not self.quality.is_idle:
+            with self.timed("quality"):
+                found = self.quality.look(staging, results, learned)
+            self._facts["checks"] = found.counts
+
+    def pass_gates(self, rows: RowAccount) -> list[str]:
+        """What is to be said of data that are not as they should be, where the run may go on.
+
+        Raises
+        ------
+        QualityFailed
+            When it may not.
+        """
+        return [] if self.quality is None else self.quality.gate(rows)
+
+    def report(self, staging: Staging, record: RunRecord) -> RunRecord:
+        """Write the report into the staging folder; the record with its place."""
+        if self.quality is None or self.quality.found is None or record.rows is None:
+            return record
+        with self.timed("report"):
+            return self.quality.report(staging, record)
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -194,6 +224,7 @@ class JobRun(ABC):
             filtered=source - kept,
             written=sum(r.written for r in results),
             aside=sum(r.aside for r in results),
+            quarantined=sum(r.quarantined for r in results),
         )
         lost = [r.fragment for r in results if not r.balanced or r.promised not in (None, r.read)]
         everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
@@ -203,10 +234,11 @@ class JobRun(ABC):
                 f"written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
                 rows=rows,
             )
-        if rows.aside > most_aside:
+        bad = rows.aside - rows.quarantined
+        if bad > most_aside:
             raise TooManyBadRows(
-                f"{rows.aside:,} rows could not be processed, and max_bad_rows is {most_aside:,}. The rows "
-                f"and the reasons are in {staging.final / REJECTED}.",
+                f"{bad:,} rows could not be processed, and max_bad_rows is {most_aside:,}. The rows and the reasons "
+                f"are in {staging.final / REJECTED}.",
                 rows=rows,
             )
         return rows
@@ -215,15 +247,20 @@ class JobRun(ABC):
         """What a failed run leaves: the rows set aside, and a record that says that it failed."""
         from featuremill.core.dataset import REJECTED, leave_dead_letters
 
-        rows = getattr(error, "rows", None) if isinstance(error, TooManyBadRows) else None
+        rows = getattr(error, "rows", None) if isinstance(error, TooManyBadRows | QualityFailed) else None
         if not staging.path.exists():
             return
         record = self.record(
             status="failed",
             rows=rows,
             error=str(error) or type(error).__name__,
-            dead_letters=str(staging.final / REJECTED) if rows is not None else None,
+            dead_letters=str(staging.final / REJECTED) if rows is not None and rows.aside else None,
         )
         # Where not even that can be written, the first error is the one to tell.
+        with contextlib.suppress(Exception):
+            record = self.report(staging, record)
+        if record.report is None:
+            # What was found before the run failed otherwise is no report.
+            shutil.rmtree(staging.report, ignore_errors=True)
         with contextlib.suppress(FeaturemillError, OSError):
-            leave_dead_letters(staging, record.to_json(), keep=rows is not None)
+            leave_dead_letters(staging, record.to_json(), keep=record.dead_letters is not None)

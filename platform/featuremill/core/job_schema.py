@@ -67,7 +67,7 @@ def job_schema(kind: str = "prepare") -> dict[str, Any]:
     >>> job_schema("prepair")
     Traceback (most recent call last):
     ...
-    featuremill.artifacts.errors.ParameterError: There is no kind of job 'prepair'. Did you mean 'prepare'?
+    featuremill.artifacts.errors.ParameterError: There is no kind of job 'prepair'. Did you mean 'prepare' or 'report'?
     """
     from featuremill.core.loading import KINDS
 

@@ -6,13 +6,14 @@ models are what a job is built from in Python.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, field_validator, model_validator
+from pydantic import ConfigDict, Field, GetPydanticSchema, field_validator, model_validator
 from pydantic_core import core_schema
 
 from featuremill.artifacts.errors import RequestError
+from featuremill.core.quality.spec import QualitySpec
+from featuremill.core.strict import NAME, Strict
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.registry import build_transform, to_config
 
@@ -25,22 +26,11 @@ __all__ = [
     "SourceSpec",
     "SplitSpec",
     "StockTransform",
-    "Strict",
 ]
 
 SMALL_CELLS = 4_000_000
 """Values, rows by columns, up to which one thread is done sooner than several have started: measured, a third of a
 second of work."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class Strict(BaseModel):
-    """What all parts of a job file are: unknown keys and values of other types are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
-    )
 
 
 class StockTransform(Strict):
@@ -239,8 +229,10 @@ class PrepareJob(Strict):
     split: SplitSpec | None = None
     artifact: ArtifactSpec
     dataset: DatasetSpec
+    quality: QualitySpec = Field(default_factory=QualitySpec)
+    """What is checked; without it the columns are profiled and reported on."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
-    """How many rows may be set aside before the job fails."""
+    """How many rows may be set aside before the job fails; those that a check sets aside do not count."""
     runner: RunnerSpec = Field(default_factory=RunnerSpec)
 
     @field_validator("name")

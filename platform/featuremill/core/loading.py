@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from featuremill.artifacts.errors import RequestError, suggest
 from featuremill.core.explain import explain
 from featuremill.core.jobfile import PrepareJob
+from featuremill.core.reportfile import ReportJob
 from featuremill.core.scorefile import ScoreJob
 
 __all__ = ["KINDS", "Job", "JobFileError", "job_from_mapping", "load_job", "place_of"]
 
-Job = PrepareJob | ScoreJob
-KINDS: Mapping[str, type[Job]] = {"prepare": PrepareJob, "score": ScoreJob}
+Job = PrepareJob | ScoreJob | ReportJob
+KINDS: Mapping[str, type[Job]] = {"prepare": PrepareJob, "score": ScoreJob, "report": ReportJob}
 """The kinds of jobs, and the model of each."""
 
 YAML_HINTS = {
@@ -66,7 +67,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     if not isinstance(content, dict):
         got = "it is empty" if content is None else f"this is {_a_kind_of(content)}"
         raise JobFileError(
-            f"{path}: a job file is a mapping that begins with kind: prepare or kind: score; {got}.", path=str(path)
+            f"{path}: a job file is a mapping that begins with kind: prepare, score or report; {got}.", path=str(path)
         )
     places = _Places(str(path), node)
     for override in overrides:
@@ -80,8 +81,8 @@ def job_from_mapping(content: Mapping[str, Any]) -> Job:
     >>> job_from_mapping({"kind": "prepair"})
     Traceback (most recent call last):
     ...
-    featuremill.core.loading.JobFileError: kind: got 'prepair', expected one of 'prepare', 'score'. \
-Did you mean 'prepare'?
+    featuremill.core.loading.JobFileError: kind: got 'prepair', expected one of 'prepare', 'score', 'report'. \
+Did you mean 'prepare' or 'report'?
     """
     return _validate(dict(content), _Places())
 
@@ -153,7 +154,7 @@ def _deeper(content: Any, key: Sequence[Any], facts: Mapping[str, Any]) -> list[
 def _validate(content: dict[str, Any], places: _Places, **facts: Any) -> Job:
     if "kind" not in content:
         place = places(["kind"])
-        raise JobFileError(f"{place}: the key 'kind' is missing. Write kind: prepare or kind: score.", **facts)
+        raise JobFileError(f"{place}: the key 'kind' is missing. Write kind: prepare, score or report.", **facts)
     kind = content["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         expected = ", ".join(repr(k) for k in KINDS)

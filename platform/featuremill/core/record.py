@@ -28,9 +28,11 @@ class RowAccount:
     filtered: int
     """Rows that the job's filter, or its choice of splits, left out."""
     written: int
-    """Rows in the dataset, or with a prediction."""
+    """Rows in the dataset, or with a prediction; for a job that only reports, rows that were checked."""
     aside: int
     """Rows in the dead letters, each with its reason."""
+    quarantined: int = 0
+    """Of those set aside, the ones that a check took out."""
 
     @property
     def balanced(self) -> bool:
@@ -68,6 +70,10 @@ class RunRecord:
     """``{name, path, framework, version, rows, seconds}``; rows that the model predicted, and seconds in its calls."""
     vocabularies: tuple[Mapping[str, Any], ...] = ()
     """``{column, size, top: [[token, count], …]}``, the largest first."""
+    checks: Mapping[str, int] = field(default_factory=dict)
+    """``{passed, failed, gating}``: expectations that held, that did not, and of the latter those that are critical."""
+    report: str | None = None
+    """The folder of the report: index.html, report.json, report.md."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
     source: Mapping[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MAX_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
@@ -31,17 +32,22 @@ from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging, s
 from featuremill.core.feature_recipe import CARRIED, FRAGMENT, ROW, BoundRecipe, FeatureRecipe, carried, numbered
 from featuremill.core.job_fragment import JobFragment
 from featuremill.core.parquet_sink import ShardFile
+from featuremill.core.quality.collecting import QUALITY
+from featuremill.core.quality.riding import RAW, Riding
+from featuremill.core.quality.screen import take_out
 from featuremill.transforms.rejects import Reject
 
 __all__ = [
     "PREDICTIONS",
     "READ",
+    "FragmentQuarantine",
     "FragmentRead",
     "FragmentShard",
     "ReadFeatures",
     "WriteBatches",
     "WriteResults",
     "as_letters",
+    "by_fragment",
     "dead_letters",
     "letters_schema",
     "results_of",
@@ -70,6 +76,14 @@ class FragmentRead:
 
 
 @dataclass(frozen=True)
+class FragmentQuarantine:
+    """Rows of one fragment that a check took out, in a bundle that succeeded."""
+
+    fragment: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class FragmentShard:
     """A file with rows of one fragment, written by a bundle that succeeded."""
 
@@ -79,6 +93,9 @@ class FragmentShard:
     shard: Shard
     models: Mapping[str, int] = field(default_factory=dict)
     """Rows by the versions of the models that predicted them."""
+
+
+Fact = FragmentRead | FragmentShard | FragmentQuarantine
 
 
 # --- rows that were set aside ---------------------------------------------------------------------------------------
@@ -139,10 +156,15 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
         What becomes of the rows.
     only
         The names of the splits that are wanted; None: all rows.
+    riding
+        What is collected of the rows that are wanted, and which of them are taken out; tagged ``quality``.
     """
 
-    def __init__(self, recipe: FeatureRecipe, only: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, recipe: FeatureRecipe, only: Sequence[str] | None = None, riding: Riding | None = None
+    ) -> None:
         self.recipe = recipe
+        self.riding = riding
         self.only = None if only is None else tuple(only)
         self.aside = Metrics.counter("featuremill", "rows_aside_by_transforms")
 
@@ -152,21 +174,33 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
 
     def process(self, fragment: JobFragment) -> Iterator[Any]:
         read = left_out = 0
-        for batch in fragment.batches(self.bound.reads, dictionary=self.bound.dictionary):
+        riding = self.riding
+        collected = None if riding is None else riding.collecting.only(RAW).begin()
+        columns = list(dict.fromkeys([*self.bound.reads, *(riding.columns if riding else ())]))
+        for batch in fragment.batches(columns, dictionary=self.bound.dictionary):
             wanted = self._wanted(fragment, numbered(batch, fragment.key, read))
             read += batch.num_rows
             left_out += batch.num_rows - wanted.num_rows
+            if collected is not None:
+                collected.update(RAW, wanted)
+            if riding is not None and riding.screen is not None:
+                wanted, taken = take_out(wanted, riding.screen.rejects(wanted))
+                if taken.rejects:
+                    yield TaggedOutput(READ, FragmentQuarantine(fragment.key, len(taken.rejects)))
+                    yield TaggedOutput(REJECTED, dead_letters(taken.rows, taken.rejects, self.letters))
             if not wanted.num_rows:
                 continue
             made = self.bound.apply(wanted)
             if made.rejects:
                 self.aside.inc(len(made.rejects))
                 letters = dead_letters(made.rejected, made.rejects, self.letters)
-                yield beam.pvalue.TaggedOutput(REJECTED, letters)
+                yield TaggedOutput(REJECTED, letters)
             if made.batch.num_rows:
                 yield made.batch
         fragment.note("score", read)
-        yield beam.pvalue.TaggedOutput(READ, FragmentRead(fragment.key, read, fragment.source.rows, left_out))
+        yield TaggedOutput(READ, FragmentRead(fragment.key, read, fragment.source.rows, left_out))
+        for placed in collected.partials() if collected is not None else ():
+            yield TaggedOutput(QUALITY, placed)
 
     def _wanted(self, fragment: JobFragment, batch: pa.RecordBatch) -> pa.RecordBatch:
         split = fragment.split
@@ -209,7 +243,7 @@ class WriteBatches(beam.DoFn):  # type: ignore[misc]
         self._discard()
 
     def process(self, batch: pa.RecordBatch) -> None:
-        for fragment, rows in _by_fragment(batch):
+        for fragment, rows in by_fragment(batch):
             file = self._open.pop(fragment, None) or self._new(fragment)
             self._open[fragment] = file  # the one that was used last stands last
             there = set(rows.schema.names)
@@ -278,7 +312,7 @@ class _FragmentFile:
         self._file.discard()
 
 
-def _by_fragment(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+def by_fragment(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     """The rows by the fragment that they are of; most batches are of one."""
     if not batch.num_rows:
         return
@@ -298,15 +332,15 @@ class WriteResults(beam.PTransform):  # type: ignore[misc]
         super().__init__()
         self.path = str(staging.results)
 
-    def expand(self, facts: beam.PCollection[FragmentRead | FragmentShard]) -> beam.PCollection[str]:
+    def expand(self, facts: beam.PCollection[Fact]) -> beam.PCollection[str]:
         return facts | "List" >> beam.combiners.ToList() | "Write" >> beam.Map(_write_results, self.path)
 
 
-def _write_results(facts: Iterable[FragmentRead | FragmentShard], path: str) -> str:
+def _write_results(facts: Iterable[Fact], path: str) -> str:
     return save_results(results_of(facts), path)
 
 
-def results_of(facts: Iterable[FragmentRead | FragmentShard]) -> list[FragmentResult]:
+def results_of(facts: Iterable[Fact]) -> list[FragmentResult]:
     """What became of each fragment, in their order; its files in the order of their rows.
 
     Raises
@@ -315,12 +349,15 @@ def results_of(facts: Iterable[FragmentRead | FragmentShard]) -> list[FragmentRe
         When a fragment was read twice, or rows came of one that was never read to its end.
 
     >>> results_of([FragmentRead("00001", 3, 3, 0)])
-    [FragmentResult(fragment='00001', read=3, promised=3, shards=(), left_out=0, models={})]
+    [FragmentResult(fragment='00001', read=3, promised=3, shards=(), left_out=0, models={}, quarantined=0)]
     """
     reads: dict[str, FragmentRead] = {}
     shards: dict[str, list[FragmentShard]] = {}
+    quarantined: Counter[str] = Counter()
     for fact in facts:
-        if isinstance(fact, FragmentShard):
+        if isinstance(fact, FragmentQuarantine):
+            quarantined[fact.fragment] += fact.rows
+        elif isinstance(fact, FragmentShard):
             shards.setdefault(fact.fragment, []).append(fact)
         elif fact.fragment in reads:
             raise JobError(f"The fragment {fact.fragment} was read twice. Nothing was published.")
@@ -329,13 +366,16 @@ def results_of(facts: Iterable[FragmentRead | FragmentShard]) -> list[FragmentRe
     stray = sorted(set(shards) - set(reads))
     if stray:
         raise JobError(f"Rows of the fragment {stray[0]} were written, and it was not read. Nothing was published.")
-    return [_result(r, shards.get(r.fragment, [])) for r in sorted(reads.values(), key=lambda r: r.fragment)]
+    return [
+        _result(r, shards.get(r.fragment, []), quarantined[r.fragment])
+        for r in sorted(reads.values(), key=lambda r: r.fragment)
+    ]
 
 
-def _result(read: FragmentRead, shards: Sequence[FragmentShard]) -> FragmentResult:
+def _result(read: FragmentRead, shards: Sequence[FragmentShard], quarantined: int) -> FragmentResult:
     ordered = sorted(shards, key=lambda s: (s.first, s.shard.sha256))
     models: Counter[str] = Counter()
     for shard in shards:
         models.update(shard.models)
     files = tuple(s.shard for s in ordered)
-    return FragmentResult(read.fragment, read.read, read.promised, files, read.left_out, dict(models))
+    return FragmentResult(read.fragment, read.read, read.promised, files, read.left_out, dict(models), quarantined)

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from featuremill.core.jobfile import NAME, RunnerSpec, SplitSpec, Strict
+from featuremill.core.jobfile import RunnerSpec, SplitSpec
 from featuremill.core.models.groups import Models
 from featuremill.core.models.spec import ModelSpec
+from featuremill.core.quality.spec import QualitySpec
 from featuremill.core.streaming.spec import RefreshSpec, ScoreSource
+from featuremill.core.strict import NAME, Strict
 
 __all__ = ["PredictionsSpec", "ScoreJob", "ScoreSplit"]
 
@@ -72,6 +74,8 @@ class ScoreJob(Strict):
     output: PredictionsSpec
     refresh: RefreshSpec | None = None
     """With an endless source: what may be replaced while the job runs."""
+    quality: QualitySpec = Field(default_factory=QualitySpec)
+    """What is checked; without it the columns are profiled, and compared with what the artifact was fitted on."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """How many rows may be set aside before the job fails; a job with an endless source goes on in any case."""
     runner: RunnerSpec = Field(default_factory=RunnerSpec)
@@ -95,6 +99,11 @@ class ScoreJob(Strict):
         if self.source.arriving is None:
             if self.refresh is not None:
                 raise ValueError("refresh is for jobs with an endless source, watch or pubsub")
+        elif self.quality.is_given:
+            raise ValueError(
+                "quality is for rows that are there already: what must hold for all rows cannot be told while they "
+                "arrive. Check them with a report job"
+            )
         elif self.split is not None:
             raise ValueError("split is for rows that are there already; rows that arrive are all scored")
         if self.refresh is not None and self.refresh.artifact is not None and "@" not in (self.artifact or ""):

@@ -1,53 +1,37 @@
 """The passes over the data, as Beam transforms: schema, scans for statistics, and the artifact.
 
 The elements are fragments (see `fragments.py`); a statistic travels as small mergeable tables, and a finished state as
-a file that workers map. Everything that is written is named by its content's place in the plan and has the same bytes
-whoever writes it, so a retried bundle overwrites a file with itself.
+a file that workers map (see `combining.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.acero  # Table.group_by would import it within the first merge
 import pyarrow.types as pt
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
 
-from featuremill.artifacts.build import read_state, write_fitted, write_state
+from featuremill.artifacts.build import read_state, write_fitted
 from featuremill.artifacts.carried import FolderFiles
 from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.store import open_store
 from featuremill.transforms.arrays import is_list, is_text, value_type
 from featuremill.transforms.artifact_cache import once_per_process
-from featuremill.transforms.contract import Analyzer, Transform
+from featuremill.transforms.combining import CombineStates, StateFile
+from featuremill.transforms.contract import Transform
 from featuremill.transforms.fragments import Fragment, TrainingFragment
 from featuremill.transforms.memory import release_memory
+from featuremill.transforms.partials import Placed, place
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan, Scan, Slot
 from featuremill.transforms.rejects import apply_or_reject
 
-__all__ = ["FitArtifact", "StateFile", "fit_states", "one_schema", "unify_schemas", "write_manifest"]
-
-
-_Packed = tuple[str, bytes]
-"""A slot's key and a partial."""
-
-_Placed = tuple[tuple[str, int], _Packed]
-"""A partial under its slot and shard."""
-
-
-@dataclass(frozen=True)
-class StateFile:
-    """A finished state, as it lies in the artifact's folder."""
-
-    key: str
-    path: str
+__all__ = ["FitArtifact", "fit_states", "one_schema", "unify_schemas", "write_manifest"]
 
 
 class FitArtifact(beam.PTransform):  # type: ignore[misc]
@@ -116,19 +100,12 @@ def fit_states(
     for number, scan in enumerate(plan.scans):
         known_now = _as_list(written, f"Known{number}")
         collect = _Collect(transforms, scan, scans_before + number, folder, shards, token)
-        merged = (
+        analyzers = {slot.key: slot.analyzer for slot in scan.slots}
+        written.append(
             fragments
             | f"Scan{number}" >> beam.ParDo(collect, schema, known_now)
-            | f"Merge{number}" >> beam.CombinePerKey(_Merge(plan))
+            | f"States{number}" >> CombineStates(analyzers, folder, shards=shards)
         )
-        if shards > 1:
-            merged = (
-                merged
-                | f"Trim{number}" >> beam.Map(_trim, plan)
-                | f"BySlot{number}" >> beam.GroupByKey()
-                | f"Join{number}" >> beam.Map(_join, plan)
-            )
-        written.append(merged | f"Finish{number}" >> beam.Map(_finish, plan, folder))
     return tuple(written)
 
 
@@ -207,7 +184,7 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
         self.rows = Metrics.counter("featuremill", f"scan_{number}_rows")
         self.rejected = Metrics.counter("featuremill", f"scan_{number}_rows_rejected")
 
-    def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[_Placed]:
+    def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[Placed]:
         scan = self.scan
         bound = once_per_process((self.token, self.number), lambda: self._bind(schema, known))
         collected = {slot.key: slot.analyzer.accumulator() for slot in scan.slots}
@@ -218,8 +195,7 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
             self.rows.inc(batch.num_rows - rejected)
             self.rejected.inc(rejected)
         for slot in scan.slots:
-            for shard, piece in enumerate(slot.analyzer.split(collected[slot.key].partial(), self.shards)):
-                yield (slot.key, shard), (slot.key, _pack(piece))
+            yield from place(slot.key, slot.analyzer, collected[slot.key].partial(), self.shards)
 
     def finish_bundle(self) -> None:
         release_memory()
@@ -267,103 +243,6 @@ def _columns_for(bound: BoundPipeline, scan: Scan, batch: pa.RecordBatch) -> tup
     if rejects:
         walk(kept)
     return found, len(rejects)
-
-
-def _pack(table: pa.Table) -> bytes:
-    """A table as it travels between workers.
-
-    As bytes, and not as a pickled table: Beam writes bytes into its buffers in one go, while a pickler gives other
-    threads a turn with an element half written, which Beam 2.77 does not guard against. Compressed, since partials of
-    large vocabularies pass through several buffers on their way.
-    """
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def _unpack(data: bytes) -> pa.Table:
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_all()
-
-
-class _Merge(beam.CombineFn):  # type: ignore[misc]
-    """Partials of one slot and shard, merged whenever many have gathered: memory follows the result, not the data."""
-
-    EAGER_ROWS = 131_072
-
-    def __init__(self, plan: Plan) -> None:
-        self.analyzers = {slot.key: slot.analyzer for slot in plan.slots}
-
-    def setup(self) -> None:
-        release_memory()
-
-    def create_accumulator(self) -> _Merging:
-        return _Merging()
-
-    def add_input(self, merging: _Merging, value: _Packed) -> _Merging:
-        slot, data = value
-        return self._take(merging, slot, _unpack(data))
-
-    def _take(self, merging: _Merging, slot: str, table: pa.Table) -> _Merging:
-        merging.slot = slot
-        merging.tables.append(table)
-        gathered = sum(t.num_rows for t in merging.tables)
-        if len(merging.tables) > 1 and gathered > max(self.EAGER_ROWS, 2 * merging.merged_rows):
-            merging.tables = [self._merged(merging)]
-            merging.merged_rows = merging.tables[0].num_rows
-        return merging
-
-    def merge_accumulators(self, accumulators: Iterable[_Merging | _Packed]) -> _Merging:
-        merged = _Merging()
-        for other in accumulators:
-            if isinstance(other, tuple):
-                self.add_input(merged, other)
-                continue
-            for table in other.tables:
-                self._take(merged, other.slot, table)
-        return merged
-
-    def compact(self, merging: _Merging | _Packed) -> _Merging | _Packed:
-        """What is sent to the worker that merges the rest."""
-        if isinstance(merging, tuple) or not merging.tables:
-            return merging
-        return merging.slot, _pack(self._merged(merging))
-
-    def extract_output(self, merging: _Merging) -> pa.Table:
-        return self._merged(merging)
-
-    def _merged(self, merging: _Merging) -> pa.Table:
-        return self.analyzers[merging.slot].merge(merging.tables)
-
-
-@dataclass
-class _Merging:
-    slot: str = ""
-    tables: list[pa.Table] = field(default_factory=list)
-    merged_rows: int = 0
-
-
-def _trim(merged: tuple[tuple[str, int], pa.Table], plan: Plan) -> tuple[str, tuple[int, bytes]]:
-    (slot, shard), partial = merged
-    return slot, (shard, _pack(_analyzer(plan, slot).trim(partial)))
-
-
-def _join(found: tuple[str, Iterable[tuple[int, bytes]]], plan: Plan) -> tuple[tuple[str, int], pa.Table]:
-    """The trimmed pieces of a slot, one again."""
-    slot, pieces = found
-    tables = [_unpack(data) for _, data in sorted(pieces, key=lambda piece: piece[0])]
-    return (slot, 0), _analyzer(plan, slot).merge(tables)
-
-
-def _finish(merged: tuple[tuple[str, int], pa.Table], plan: Plan, folder: str) -> StateFile:
-    (slot, _), partial = merged
-    return StateFile(slot, write_state(open_store(folder), slot, _analyzer(plan, slot).finish(partial)))
-
-
-def _analyzer(plan: Plan, slot: str) -> Analyzer:
-    return next(s.analyzer for s in plan.slots if s.key == slot)
 
 
 def write_manifest(

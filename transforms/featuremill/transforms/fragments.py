@@ -7,10 +7,12 @@ there are scans, with the columns that a scan needs. After the transforms a job 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from featuremill.transforms.artifact_cache import bound_pipeline
@@ -80,11 +82,13 @@ class MemoryFragment:
 class TransformedBatch:
     """What became of one batch of the source: the source's rows that went on, the result, and the rows that did not."""
 
+    read: pa.RecordBatch
+    """The batch as it was read."""
     source: pa.RecordBatch
     result: pa.RecordBatch
     rejected: pa.RecordBatch
     rejects: tuple[Reject, ...]
-    """One for each row of `rejected`, in its order."""
+    """One for each row of `rejected`, in its order; their positions are those in `read`."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,27 @@ class TransformedFragment:
         schema = bound_pipeline(self.artifact).output_schema
         return pa.schema([f for f in schema if not f.name.startswith(ADDED)])
 
-    def transformed(self) -> Iterator[TransformedBatch]:
-        """Batch by batch: source, result and the rows set aside; together they account for every row read."""
+    def transformed(
+        self, screen: Callable[[pa.RecordBatch], Sequence[Reject]] | None = None
+    ) -> Iterator[TransformedBatch]:
+        """Batch by batch: source, result and the rows set aside; together they account for every row read.
+
+        Parameters
+        ----------
+        screen
+            Says which rows of a batch are set aside before a transform sees them.
+        """
         bound = bound_pipeline(self.artifact)
         dictionary = bound.dictionary_columns
         for batch in self.fragment.batches(None, dictionary=dictionary):
-            kept, result, rejects = apply_or_reject(bound.apply, batch)
+            taken = [] if screen is None else list(screen(batch))
+            passed, rows = _without(batch, taken)
+            kept, result, found = apply_or_reject(bound.apply, passed)
+            rejects = found
+            if taken:
+                rejects = sorted([*taken, *(replace(r, row=int(rows[r.row])) for r in found)], key=lambda r: r.row)
             rejected = batch.take(pa.array([r.row for r in rejects], pa.int64())) if rejects else batch.slice(0, 0)
-            yield TransformedBatch(visible(kept), visible(result), visible(rejected), tuple(rejects))
+            yield TransformedBatch(visible(batch), visible(kept), visible(result), visible(rejected), tuple(rejects))
 
     def batches(
         self, columns: Sequence[str] | None = None, *, dictionary: Sequence[str] = ()
@@ -118,3 +135,12 @@ class TransformedFragment:
         """The transformed rows, without those that could not be processed."""
         for item in self.transformed():
             yield item.result if columns is None else item.result.select(list(columns))
+
+
+def _without(batch: pa.RecordBatch, taken: Sequence[Reject]) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+    """The rows of a batch that were not taken out, and where in the batch they stand."""
+    if not taken:
+        return batch, np.zeros(0, np.int64)
+    keep = np.ones(batch.num_rows, bool)
+    keep[[r.row for r in taken]] = False
+    return batch.filter(pa.array(keep)), np.flatnonzero(keep)

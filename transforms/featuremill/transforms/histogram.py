@@ -23,7 +23,7 @@ import pyarrow as pa
 from featuremill.transforms.contract import Analyzer, State
 from featuremill.transforms.floats import numbers_by_position
 
-__all__ = ["Bins", "Histogram", "bins_of", "median", "quantile", "quantile_boundaries", "rank_error"]
+__all__ = ["Bins", "Histogram", "bins_of", "longest_prefix", "median", "quantile", "quantile_boundaries", "rank_error"]
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -217,7 +217,7 @@ def _merge(parts: Sequence[_Prefixes], max_bins: int | None) -> _Prefixes:
     )
     merged = _shorten(merged, bits)
     if max_bins is not None and len(merged.low) > max_bins:
-        merged = _shorten(merged, _longest(merged.low, bits, max_bins))
+        merged = _shorten(merged, longest_prefix(merged.low, bits, max_bins))
     return merged
 
 
@@ -230,7 +230,7 @@ def _shorten(prefixes: _Prefixes, bits: int) -> _Prefixes:
     )
 
 
-def _longest(keys: UInt64, bits: int, max_bins: int) -> int:
+def longest_prefix(keys: UInt64, bits: int, max_bins: int) -> int:
     """The longest prefix, below `bits`, of which distinct ascending keys have at most `max_bins`."""
     differing = keys[1:] ^ keys[:-1]
     upper, lower = differing >> np.uint64(32), differing & np.uint64(0xFFFF_FFFF)

@@ -31,6 +31,8 @@ class Reject:
     reason: str
     transform: str | None = None
     column: str | None = None
+    quarantined: bool = False
+    """Whether a check took it out, and not a transform that could not process it."""
 
 
 def apply_or_reject(apply: Apply, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch, list[Reject]]:

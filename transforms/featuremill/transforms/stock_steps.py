@@ -34,8 +34,9 @@ from featuremill.artifacts.store import open_store
 from featuremill.transforms.arrays import is_list, leaf_type, leaves, value_type
 from featuremill.transforms.artifact_cache import once_per_process
 from featuremill.transforms.beam_ml import MLTransformProvider
+from featuremill.transforms.combining import StateFile
 from featuremill.transforms.contract import Transform
-from featuremill.transforms.engine import StateFile, fit_states, one_schema, write_manifest
+from featuremill.transforms.engine import fit_states, one_schema, write_manifest
 from featuremill.transforms.fragments import Fragment, MemoryFragment
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from featuremill.core.jobfile import ParquetSpec, Strict
+from featuremill.core.jobfile import ParquetSpec
 from featuremill.core.streaming.durations import Seconds
+from featuremill.core.strict import Strict
 
 __all__ = ["PubSubSpec", "RefreshSpec", "ScoreSource", "WatchSpec"]
 

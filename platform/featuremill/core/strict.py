@@ -1,0 +1,20 @@
+"""What all parts of a job file have in common."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["NAME", "Strict"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A plain name: of a job, a run, an alias."""
+
+
+class Strict(BaseModel):
+    """What all parts of a job file are: unknown keys and values of other types are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
+    )
