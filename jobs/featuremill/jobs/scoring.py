@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from featuremill.artifacts.names import split_reference
 from featuremill.artifacts.reader import Artifact, load
 from featuremill.artifacts.store import is_url
 from featuremill.core.feature_recipe import ARTIFACT_VERSION, CARRIED, FRAGMENT, ROW, FeatureRecipe, carried
+from featuremill.core.files import Place
 from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.models.groups import ByKey, Models, Shares
 from featuremill.core.models.spec import ModelSpec
@@ -59,6 +59,8 @@ class ScorePlan:
     made_by: Mapping[str, str | None]
     """Output column to what makes it; None: it is the source's."""
     predictions: str
+    table: Mapping[str, Any] | None
+    """The BigQuery table that they go to, how, and its columns."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -77,6 +79,7 @@ class ScorePlan:
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
             "predictions": self.predictions,
+            "table": None if self.table is None else dict(self.table),
             "warnings": list(self.warnings),
         }
 
@@ -103,6 +106,10 @@ class Scoring(JobRun):
                 f"The column {taken[0]!r} cannot be read: the job uses the name itself. Rename it.", column=taken[0]
             )
         self.stored = stored_schema(self._output_schema(), self._predictions)
+        if job.output.bigquery is not None:
+            from featuremill.core.score_io import letters_schema
+
+            self.open_table(job.output.bigquery, self.stored, None, letters_schema(self.bound))
         self.describe()
 
     # --- what is asked for, and what there is -----------------------------------------------------------------------
@@ -221,7 +228,8 @@ class Scoring(JobRun):
             models=self.stamped(model_facts(step, model) for step in self.steps for model in step.planned),
             output_schema=self.stored,
             made_by=self.made_by_column(),
-            predictions=str(Path(self.job.output.path) / self.name),
+            predictions=Place(self.job.output.path) / self.name,
+            table=self.table.describe() if self.table else None,
             warnings=(),
         )
 
@@ -263,6 +271,11 @@ class Scoring(JobRun):
     def progress_stages(self) -> list[str]:
         return ["score"]
 
+    @property
+    def reads(self) -> list[Sequence[str]]:
+        """The columns that features, models and the output take, and those that deal out the rows."""
+        return [self.bound.reads]
+
     def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
 
@@ -280,8 +293,9 @@ class Scoring(JobRun):
             letters_schema,
         )
 
-        fragments = [JobFragment(f, self.source.schema, self.split, str(staging.progress)) for f in self.fragments]
+        fragments = [JobFragment(f, self.source.schema, self.split, staging.progress) for f in self.fragments]
         letters = letters_schema(self.bound)
+        sink = self.sink(staging, self.job.output.compression)
         reader = ReadFeatures(self.recipe, self.job.split.only if self.job.split else None)
 
         def build(pipeline: beam.Pipeline) -> Any:
@@ -294,8 +308,7 @@ class Scoring(JobRun):
             aside = (read[REJECTED], rejected | "Letters" >> beam.Map(as_letters, letters)) | "Aside" >> beam.Flatten()
 
             def written(rows: Any, split: str, schema: pa.Schema) -> Any:
-                sink = WriteBatches(str(staging.shards / split), split, schema, self.job.output.compression)
-                return rows | f"Write {split}" >> beam.ParDo(sink)
+                return rows | f"Write {split}" >> beam.ParDo(WriteBatches(sink, split, schema))
 
             files = (written(scored, PREDICTIONS, self.stored), written(aside, REJECTED, letters))
             return (read[READ], *files) | "Facts" >> beam.Flatten() | "Results" >> WriteResults(staging)
@@ -303,10 +316,11 @@ class Scoring(JobRun):
         self.result = run_pipeline(pipeline_options(self.job.runner, beam_options), build)
 
     def commit(self, staging: Staging) -> RunRecord:
-        from featuremill.core.dataset import REJECTED, commit, publish_run
+        from featuremill.core.dataset import REJECTED, commit
 
         results = staging.load_results()
         rows = self.account(staging, results, self.job.max_bad_rows)
+        letters = self.letters(results)
         if not rows.written and not rows.aside:
             raise JobError("The job has no rows to score. Check the source, its filter and the splits in only.")
         counts: Counter[str] = Counter()
@@ -325,20 +339,32 @@ class Scoring(JobRun):
                     "models": [{k: m[k] for k in ("name", "path", "version")} for m in models],
                     "source": dict(self.described),
                     "split": self.job.split.model_dump() if self.job.split else None,
+                    **({"table": self.table.describe()} if self.table else {}),
                 },
+                only_aside=self.table is not None,
             )
         made_by = self.made_by_column()
         record = self.record(
             status="done",
             rows=rows,
-            dataset=str(staging.final),
-            dead_letters=str(staging.final / REJECTED) if rows.aside else None,
+            dataset=staging.final,
+            table=str(self.table.table) if self.table else None,
+            dead_letters=staging.final / REJECTED if rows.aside else None,
             artifact=artifact,
             features=tuple({"name": f.name, "type": str(f.type), "made_by": made_by[f.name]} for f in self.stored),
             models=models,
         )
-        publish_run(staging, record.to_json())
+        record = self.commit_rows(staging, results, letters, record, {})
+        with self.publishing(staging):
+            finish(staging, record)
         return record
+
+
+def finish(staging: Staging, record: RunRecord, _then: Mapping[str, Any] | None = None) -> None:
+    """Publish a run whose rows were committed."""
+    from featuremill.core.dataset import publish_run
+
+    publish_run(staging, record.to_json())
 
 
 def _check_there(columns: Sequence[str], schema: pa.Schema, place: str) -> None:
