@@ -28,6 +28,7 @@ from featuremill.core.dataset import (
 from featuremill.core.job_fragment import JobFragment, Split
 from featuremill.core.parquet_fragment import ParquetFragment
 from featuremill.core.parquet_source import ParquetSource
+from featuremill.core.shards import ParquetShards
 from featuremill.transforms.fragments import TransformedFragment
 from featuremill.transforms.numeric import LogTransform
 
@@ -61,7 +62,8 @@ def write(
 ) -> list[FragmentResult]:
     schema = pa.schema({"id": pa.int64(), "x": pa.float32()})
     with beam.Pipeline("FnApiRunner") as pipeline:
-        _ = pipeline | beam.Create(list(fragments)) | WriteShards(staging, schema, split, "snappy")
+        sink = ParquetShards(staging.shards, "snappy")
+        _ = pipeline | beam.Create(list(fragments)) | WriteShards(staging, schema, split, sink)
     return staging.load_results()
 
 
@@ -69,34 +71,34 @@ def write(
 
 
 def test_staging_is_hidden_and_beside_the_run(staging: Staging, tmp_path: Path) -> None:
-    assert staging.path == tmp_path / "data" / ".run1.staging"
-    assert staging.shards.is_dir()
-    assert not staging.final.exists()
+    assert Path(staging.path) == tmp_path / "data" / ".run1.staging"
+    assert Path(staging.shards).is_dir()
+    assert not Path(staging.final).exists()
     staging.close()
     assert os.listdir(tmp_path / "data") == []
     staging.close()
 
 
 def test_leftovers_of_a_killed_run_are_removed(staging: Staging) -> None:
-    (staging.shards / "old.parquet").write_text("half")
+    (Path(staging.shards) / "old.parquet").write_text("half")
     staging.open()
-    assert list(staging.shards.iterdir()) == []
+    assert list(Path(staging.shards).iterdir()) == []
 
 
 def test_a_failed_run_makes_room_and_a_finished_one_does_not(staging: Staging) -> None:
     leave_dead_letters(staging, '{"status": "failed"}', keep=False)
-    assert os.listdir(staging.final) == ["run.json"]
+    assert os.listdir(Path(staging.final)) == ["run.json"]
     staging.open()
-    assert not staging.final.exists()
+    assert not Path(staging.final).exists()
     commit(staging, [], TABLE.schema, {})
     publish_run(staging, "{}")
     with pytest.raises(RequestError, match="already holds a run"):
         staging.open()
-    assert sorted(os.listdir(staging.final)) == ["manifest.json", "run.json"]
+    assert sorted(os.listdir(Path(staging.final))) == ["manifest.json", "run.json"]
 
 
 def test_a_folder_that_is_no_run_is_left_alone(staging: Staging) -> None:
-    staging.final.mkdir()
+    Path(staging.final).mkdir()
     with pytest.raises(RequestError, match="already holds a run"):
         staging.open()
 
@@ -114,7 +116,7 @@ def test_a_relative_dataset_is_found_from_elsewhere(tmp_path: Path, monkeypatch:
     staging.open()
     monkeypatch.chdir("/")
     assert (tmp_path / "data" / ".run1.staging" / "shards").is_dir()
-    assert staging.shards == tmp_path / "data" / ".run1.staging" / "shards"
+    assert Path(staging.shards) == tmp_path / "data" / ".run1.staging" / "shards"
 
 
 # --- shards ----------------------------------------------------------------------------------------------------------
@@ -157,8 +159,8 @@ def test_an_attempt_that_fails_leaves_no_file(
     path.write_bytes(data)
     with pytest.raises(Exception, match="damaged"):
         write(staging, fragments[1:2])
-    assert [p for p in staging.shards.rglob("*") if p.is_file()] == []
-    assert not staging.results.exists()
+    assert [p for p in Path(staging.shards).rglob("*") if p.is_file()] == []
+    assert not Path(staging.results).exists()
 
 
 # --- commit ----------------------------------------------------------------------------------------------------------
@@ -168,19 +170,19 @@ def test_a_run_appears_whole(staging: Staging, fragments: list[TransformedFragme
     results = write(staging, fragments)
     schema = pa.schema({"id": pa.int64(), "x": pa.float32()})
     manifest = commit(staging, list(reversed(results)), schema, {"run": "run1", "artifact": {"version": "v"}})
-    assert not staging.final.exists()
+    assert not Path(staging.final).exists()
     publish_run(staging, '{"status": "done"}')
-    assert not staging.path.exists()
-    assert json.loads((staging.final / "manifest.json").read_text()) == manifest
-    assert (staging.final / "run.json").read_text() == '{"status": "done"}'
+    assert not Path(staging.path).exists()
+    assert json.loads((Path(staging.final) / "manifest.json").read_text()) == manifest
+    assert (Path(staging.final) / "run.json").read_text() == '{"status": "done"}'
     assert [f["path"] for f in manifest["files"] if f["split"] == "train"] == [
         f"train/part-0000{i}-of-00003.parquet" for i in range(3)
     ]
     for entry in manifest["files"]:
-        assert hashlib.sha256((staging.final / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
+        assert hashlib.sha256((Path(staging.final) / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
     rows = [
         i
-        for p in sorted((staging.final / "train").iterdir())
+        for p in sorted((Path(staging.final) / "train").iterdir())
         for i in pq.read_table(p, partitioning=None)["id"].to_pylist()
     ]
     assert rows == sorted(rows)
@@ -189,26 +191,26 @@ def test_a_run_appears_whole(staging: Staging, fragments: list[TransformedFragme
 def test_files_of_attempts_that_did_not_count_are_left_behind(
     staging: Staging, fragments: list[TransformedFragment]
 ) -> None:
-    stray = staging.shards / "train" / "00000.someattempt.parquet"
+    stray = Path(staging.shards) / "train" / "00000.someattempt.parquet"
     stray.parent.mkdir()
     pq.write_table(TABLE, stray)
     commit(staging, write(staging, fragments), TABLE.schema, {})
     publish_run(staging, "{}")
-    total = sum(pq.read_metadata(p).num_rows for p in staging.final.rglob("*.parquet"))
+    total = sum(pq.read_metadata(p).num_rows for p in Path(staging.final).rglob("*.parquet"))
     assert total == 60
 
 
 def test_a_shard_that_has_gone_stops_the_commit(staging: Staging) -> None:
-    gone = Shard("train", str(staging.shards / "x.parquet"), 1, 1, "")
+    gone = Shard("train", str(Path(staging.shards) / "x.parquet"), 1, 1, "")
     with pytest.raises(JobError, match="has gone"):
         commit(staging, [FragmentResult("0", 1, 1, (gone,))], TABLE.schema, {})
-    assert not staging.final.exists()
+    assert not Path(staging.final).exists()
 
 
 def test_of_two_runs_of_one_name_the_first_stays(staging: Staging) -> None:
     commit(staging, [], TABLE.schema, {})
-    staging.final.mkdir()
-    (staging.final / "manifest.json").write_text("theirs")
+    Path(staging.final).mkdir()
+    (Path(staging.final) / "manifest.json").write_text("theirs")
     with pytest.raises(JobError, match="Another run may have taken the place"):
         publish_run(staging, "{}")
-    assert (staging.final / "manifest.json").read_text() == "theirs"
+    assert (Path(staging.final) / "manifest.json").read_text() == "theirs"

@@ -75,7 +75,7 @@ def test_errors_name_the_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("missing/x.parquet", r"missing/x.parquet: there is no such file .*\(looked from .*The folder missing does"),
         ("c.parquet", "no such file"), ("*.csv", "no file matches"), ("gone/*.parquet", "no file matches"),
         ("empty", "holds no file"),
-        (["a.parquet", "*.parquet"], "a.parquet is named twice"), ("zz://bucket/a", "cannot be opened"),
+        (["a.parquet", "*.parquet"], "a.parquet is named twice"), ("zz://bucket/a", "scheme 'zz' is not known"),
     ]:  # fmt: skip
         with pytest.raises(RequestError, match=words) as caught:
             find_files(path)
@@ -101,10 +101,14 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 
 
 def test_object_stores_are_known() -> None:
-    system, path = filesystem("gs://anonymous@bucket/folder/a.parquet")
-    assert (system.type_name, path) == ("gcs", "bucket/folder/a.parquet")
-    system, path = filesystem("s3://bucket/folder/a.parquet?region=eu-west-1")
-    assert (system.type_name, path) == ("s3", "bucket/folder/a.parquet")
+    for scheme in ("gs", "s3"):
+        system, path = filesystem(f"{scheme}://bucket/folder/a?.parquet")
+        assert (system.type_name, path) == (f"py::{scheme}", "bucket/folder/a?.parquet")
+    with pytest.raises(RequestError, match="AZURE_STORAGE_ACCOUNT_NAME"):
+        filesystem("az://container/folder/a.parquet")
+    with pytest.raises(RequestError, match="credentials or a port") as caught:
+        filesystem("s3://key:secret@bucket/a.parquet")
+    assert "secret" not in str(caught.value)
 
 
 def partitions(*folders: str) -> tuple[pa.Schema, list[dict[str, object]]]:

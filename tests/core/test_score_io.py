@@ -20,6 +20,7 @@ from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging
 from featuremill.core.feature_recipe import FRAGMENT, ROW, FeatureRecipe, dictionary_of, numbered, reach
 from featuremill.core.job_fragment import JobFragment, Split
 from featuremill.core.parquet_source import ParquetSource
+from featuremill.core.shards import ParquetShards
 from featuremill.core.score_io import (
     OPEN_FILES,
     PREDICTIONS,
@@ -195,10 +196,9 @@ def scored(
             | beam.Create(fragments)
             | beam.ParDo(ReadFeatures(recipe, only)).with_outputs("read", REJECTED, main="batches")
         )
-        good = found.batches | beam.ParDo(WriteBatches(str(staging.shards / PREDICTIONS), PREDICTIONS, schema, "none"))
-        bad = found[REJECTED] | "Bad" >> beam.ParDo(
-            WriteBatches(str(staging.shards / REJECTED), REJECTED, letters_schema(bound), "none")
-        )
+        sink = ParquetShards(staging.shards, "none")
+        good = found.batches | beam.ParDo(WriteBatches(sink, PREDICTIONS, schema))
+        bad = found[REJECTED] | "Bad" >> beam.ParDo(WriteBatches(sink, REJECTED, letters_schema(bound)))
         _ = (found.read, good, bad) | beam.Flatten() | WriteResults(staging)
     return staging.load_results(), staging
 
@@ -259,7 +259,7 @@ def bundle(writer: WriteBatches, batches: list[pa.RecordBatch]) -> Iterator[Frag
 
 
 def writer(folder: Path) -> WriteBatches:
-    made = WriteBatches(str(folder), PREDICTIONS, OUT, "none")
+    made = WriteBatches(ParquetShards(str(folder), "none"), PREDICTIONS, OUT)
     made.setup()
     return made
 
@@ -279,7 +279,7 @@ def test_a_worker_keeps_few_files_open_and_loses_none(tmp_path: Path) -> None:
     found = list(bundle(writer(tmp_path), batches))
     assert sum(f.shard.rows for f in found) == len(batches)
     assert {f.fragment for f in found} == {f"{f:05d}" for f in range(OPEN_FILES + 3)}
-    assert len(list(tmp_path.iterdir())) == len(found)
+    assert len(list((tmp_path / PREDICTIONS).iterdir())) == len(found)
 
 
 def test_a_bundle_that_fails_leaves_nothing_to_the_next(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_bundle_that_fails_leaves_nothing_to_the_next(tmp_path: Path) -> None:
         made.process(part(f"{i:05d}", [1]))
     found = list(bundle(made, [part("00001", [5])]))
     assert [(f.fragment, f.first, f.shard.rows) for f in found] == [("00001", 5, 1)]
-    assert [str(p) for p in tmp_path.iterdir()] == [found[0].shard.path]
+    assert [str(p) for p in (tmp_path / PREDICTIONS).iterdir()] == [found[0].shard.path]
 
 
 def test_results_are_put_together_by_fragment() -> None:

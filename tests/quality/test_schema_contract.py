@@ -87,5 +87,5 @@ def test_a_malformed_contract_is_one_clear_error(tmp_path: Path, text: str, told
 
 
 def test_a_contract_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="cannot be read: No such file"):
+    with pytest.raises(RequestError, match="cannot be read: there is no such file"):
         load_contract(str(tmp_path / "none.yaml"))

@@ -24,6 +24,10 @@ class InterruptedStore:
         self.folders = store.folders
         self.get = store.get
         self.exists = store.exists
+        self.copy = store.copy
+        self.upload = store.upload
+        self.download = store.download
+        self.remove = store.remove
 
     @property
     def root(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -101,6 +103,39 @@ class StoreConformance:
         assert store.list() == ["a/c"]
         store.put("a/b", b"3", create_only=True)
         assert store.get("a/b") == b"3"
+
+    def test_copies_are_files_of_their_own(self, store: Store) -> None:
+        store.put("a/1", b"one")
+        store.put("a/ü 2%", b"two")
+        store.put("b/2", b"old")
+        store.copy({"a/1": "b/1", "a/ü 2%": "b/2"})
+        store.delete("a/1")
+        assert store.list() == ["a/ü 2%", "b/1", "b/2"]
+        assert (store.get("b/1"), store.get("b/2")) == (b"one", b"two")
+        store.copy({})
+        with pytest.raises(MissingArtifactError):
+            store.copy({"a/ü 2%": "c/1", "a/1": "c/2"})
+
+    @pytest.mark.parametrize("size", [0, 10, 20_000_000])
+    def test_files_go_up_and_come_down(self, store: Store, size: int, tmp_path: Path) -> None:
+        data = random.Random(size).randbytes(size)
+        (tmp_path / "up").write_bytes(data)
+        store.upload("a/b.bin", tmp_path / "up")
+        assert store.get("a/b.bin") == data
+        store.download("a/b.bin", tmp_path / "down")
+        assert (tmp_path / "down").read_bytes() == data
+        with pytest.raises(MissingArtifactError):
+            store.download("a/c.bin", tmp_path / "none")
+        assert not (tmp_path / "none").exists()
+
+    def test_remove_takes_a_folder(self, store: Store) -> None:
+        for path in ("a/1", "a/deep/2", "a/deep/3", "ab/1", "b"):
+            store.put(path, b"")
+        store.remove("a", keep={"a/deep/2"})
+        assert store.list() == ["a/deep/2", "ab/1", "b"]
+        store.remove("nothing")
+        store.remove("a")
+        assert store.list() == ["ab/1", "b"]
 
     def test_modified_is_about_now(self, store: Store) -> None:
         store.put("a", b"1")

@@ -9,26 +9,41 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore
 
+from featuremill.artifacts.buckets import (
+    cause,
+    is_bucket,
+    is_missing_bucket,
+    is_url,
+    open_bucket,
+    what_went_wrong,
+)
 from featuremill.artifacts.errors import AlreadyExists, FeaturemillError, MissingArtifactError, RequestError, StoreError
 
-__all__ = ["ObjectStore", "Store", "as_store", "is_url", "open_store"]
+__all__ = ["ObjectStore", "Store", "as_store", "is_bucket", "is_url", "open_store"]
 
-BUCKET_SCHEMES = ("gs", "s3", "s3a", "az", "azure", "abfs", "abfss", "adl")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # obstore stages a local put beside its target under this suffix, and never lists what ends so.
 _STAGED = re.compile(r"#\d+$")
-_REFUSED = ("permission denied", "read-only file system", "operation not permitted")
+_REFUSED = (
+    "permission denied", "read-only file system", "operation not permitted",
+    # How listings say it, whose errors have no class of their own.
+    "status code: 401", "status code: 403",
+)  # fmt: skip
+_CHUNK = 8 << 20
+_COPIES = 16
+"""So many copies within a bucket are under way at a time."""
 
 
 @runtime_checkable
@@ -62,6 +77,18 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove a file; nothing happens when there is none."""
+
+    def copy(self, paths: Mapping[str, str]) -> None:
+        """Copy files by ``{source: target}`` within the store. MissingArtifactError when one is not there."""
+
+    def upload(self, path: str, file: Path) -> None:
+        """Put the content of a local file, however large; as atomic as :meth:`put`."""
+
+    def download(self, path: str, file: Path) -> None:
+        """Write a file of the store to a local one, however large."""
+
+    def remove(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        """Delete all files below the folder `prefix` but those in `keep`; nothing happens when there is none."""
 
     def sweep(self, prefix: str, before: datetime) -> int:
         """Remove what puts that were killed before that time left below `prefix`, and empty folders: how many files."""
@@ -127,9 +154,7 @@ class ObjectStore:
             return sorted(o["path"] for chunk in obstore.list(backend, prefix or None) for o in chunk)
 
     def folders(self, prefix: str = "") -> Sequence[str]:
-        with self._told("list", prefix) as backend:
-            found = obstore.list_with_delimiter(backend, prefix or None)["common_prefixes"]
-        return sorted(p.rstrip("/").rpartition("/")[2] for p in found)
+        return [path.rpartition("/")[2] for path in self.listing(prefix)[1]]
 
     def exists(self, path: str) -> bool:
         try:
@@ -139,14 +164,70 @@ class ObjectStore:
         return True
 
     def modified(self, path: str) -> datetime:
+        when: datetime = self.about(path)["last_modified"]
+        return when
+
+    def about(self, path: str) -> Mapping[str, Any]:
+        """A file's ``size`` in bytes and when it was ``last_modified``. MissingArtifactError when there is none."""
         with self._told("look at", path) as backend:
-            return obstore.head(backend, path)["last_modified"]
+            return obstore.head(backend, path)
+
+    def listing(self, prefix: str = "") -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
+        """What is directly in a folder: its files, as :meth:`about` has them, with ``path``; its folders' paths."""
+        with self._told("list", prefix) as backend:
+            found = obstore.list_with_delimiter(backend, prefix or None)
+        return found["objects"], sorted(p.rstrip("/") for p in found["common_prefixes"])
+
+    def read(self, path: str, starts: Sequence[int], ends: Sequence[int]) -> Sequence[memoryview]:
+        """The bytes of a file from each of `starts` up to its end, asked for at the same time."""
+        with self._told("read", path) as backend:
+            parts = obstore.get_ranges(backend, path, starts=starts, ends=ends, coalesce=0)
+        return [memoryview(part) for part in parts]
 
     def delete(self, path: str) -> None:
         if not self.exists(path):
             return
         with suppress(MissingArtifactError), self._told("delete", path) as backend:
             obstore.delete(backend, path)
+
+    def copy(self, paths: Mapping[str, str]) -> None:
+        def one(source: str, target: str) -> None:
+            with self._told("copy", source) as backend:
+                obstore.copy(backend, source, target)
+
+        if not paths:
+            return
+        with ThreadPoolExecutor(min(_COPIES, len(paths))) as pool:
+            # Taken one by one, so that the first error is raised.
+            for _ in pool.map(one, paths, paths.values()):
+                pass
+
+    def upload(self, path: str, file: Path) -> None:
+        with self._told("write", path, make=True) as backend:
+            obstore.put(backend, path, file)
+
+    def download(self, path: str, file: Path) -> None:
+        with self._told("read", path) as backend:
+            chunks = obstore.get(backend, path).stream(min_chunk_size=_CHUNK)
+            with file.open("wb") as target:
+                for chunk in chunks:
+                    target.write(chunk)
+
+    def remove(self, prefix: str, *, keep: Collection[str] = ()) -> None:
+        with suppress(MissingArtifactError):
+            paths = [path for path in self.list(prefix) if path not in keep]
+            with self._told("delete", prefix) as backend:
+                if paths:
+                    obstore.delete(backend, paths)
+
+    def check_writable(self) -> None:
+        """Put a small file and delete it again: RequestError where one of the two is not allowed or cannot be done."""
+        probe = f".featuremill-{uuid4().hex}"
+        try:
+            self.put(probe, b"")
+            self.delete(probe)
+        except StoreError as error:
+            raise RequestError(str(error), root=self._root) from error
 
     def sweep(self, prefix: str, before: datetime) -> int:
         # Buckets show no half-written objects, and folders there are only a way of naming.
@@ -178,17 +259,22 @@ class ObjectStore:
         except FeaturemillError:
             raise
         except AlreadyExistsError as error:
-            raise AlreadyExists(f"{where} is there already.", path=path) from error
+            raise AlreadyExists(f"{where} is there already.", path=path) from cause(error)
         except FileNotFoundError as error:
-            raise MissingArtifactError(f"{where} does not exist.", path=path) from error
+            if is_missing_bucket(error):
+                raise _no_bucket(where, path) from cause(error)
+            raise MissingArtifactError(f"{where} does not exist.", path=path) from cause(error)
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise _refused(doing, where, error) from error
+            raise _refused(doing, where, error) from cause(error)
         except (BaseError, OSError) as error:
+            if is_missing_bucket(error):
+                raise _no_bucket(where, path) from cause(error)
             if any(sign in str(error).lower() for sign in _REFUSED):
-                raise _refused(doing, where, error) from error
-            raise StoreError(f"Cannot {doing} {where}: {_first_line(error)}.", path=path) from error
+                raise _refused(doing, where, error) from cause(error)
+            raise StoreError(f"Cannot {doing} {where}: {what_went_wrong(error)}.", path=path) from cause(error)
         except ValueError as error:
-            raise RequestError(f"{path!r} is no path inside {self._root}: {_first_line(error)}.", path=path) from error
+            said = what_went_wrong(error)
+            raise RequestError(f"{path!r} is no path inside {self._root}: {said}.", path=path) from cause(error)
 
 
 def _open_folder(folder: Path, make: bool) -> LocalStore:
@@ -210,21 +296,21 @@ def _modified(path: Path) -> float:
         return float("inf")
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _no_bucket(where: str, path: str) -> MissingArtifactError:
+    bucket = where.partition("://")[2].partition("/")[0]
+    return MissingArtifactError(
+        f"{where}: there is no bucket {bucket!r}. Check its name and the endpoint, or make it.",
+        path=path,
+        bucket=bucket,
+    )
 
 
 def _refused(doing: str, where: str, error: BaseException) -> RequestError:
     return RequestError(
-        f"Not allowed to {doing} {where}: {_first_line(error)}. "
+        f"Not allowed to {doing} {where}: {what_went_wrong(error)}. "
         "Choose a place where you may, or ask for the right to.",
         path=where,
     )
-
-
-def is_url(root: str | os.PathLike[str]) -> bool:
-    """Whether a root names a scheme: ``gs://bucket/x`` does, ``/data/x`` does not."""
-    return bool(_URL.match(os.fspath(root)))
 
 
 def open_store(root: str | os.PathLike[str]) -> ObjectStore:
@@ -233,8 +319,9 @@ def open_store(root: str | os.PathLike[str]) -> ObjectStore:
     Opening touches nothing: a folder that is not there is made by the first put, as in a bucket, and reading from it is
     an error.
 
-    ``gs://``, ``s3://`` and ``az://`` roots are handed to `obstore`, which takes credentials from the environment. The
-    code makes no difference between them and folders, but no test has run against a real bucket yet.
+    How buckets are opened is in :mod:`featuremill.artifacts.buckets`. What is promised here is tested on local disks,
+    and on local servers that speak as S3 and Cloud Storage do (moto, and gcp-storage-emulator with preconditions). No
+    test has run against the clouds themselves, and none against Azure.
 
     Raises
     ------
@@ -251,17 +338,9 @@ def open_store(root: str | os.PathLike[str]) -> ObjectStore:
     featuremill.artifacts.errors.RequestError: ftp://x: the scheme 'ftp' is not known. Use a folder, gs://, s3:// or az://.
     """
     text = os.fspath(root)
-    scheme = _URL.match(text)
-    if scheme and scheme[1] != "file":
-        if scheme[1] not in BUCKET_SCHEMES:
-            raise RequestError(
-                f"{text}: the scheme {scheme[1]!r} is not known. Use a folder, gs://, s3:// or az://.", root=text
-            )
-        try:
-            return ObjectStore(from_url(text), text.rstrip("/"))
-        except (BaseError, ValueError) as error:
-            raise RequestError(f"Cannot open {text}: {_first_line(error)}.", root=text) from error
-    folder = Path(unquote(urlsplit(text).path) if scheme else text).expanduser().absolute()
+    if is_bucket(text):
+        return ObjectStore(open_bucket(text), text.rstrip("/"))
+    folder = Path(unquote(urlsplit(text).path) if is_url(text) else text).expanduser().absolute()
     return ObjectStore(None, str(folder), folder=folder)
 
 

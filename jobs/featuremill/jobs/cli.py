@@ -196,7 +196,7 @@ def demo(
 
     job_file, job = prepare_demo(folder)
     score_file, score_job = score_demo(folder, job)
-    print(f"the rows are in {job.source.parquet.path}, the jobs are {job_file} and {score_file}", file=sys.stderr)
+    print(f"the rows are in {job.source.given.path}, the jobs are {job_file} and {score_file}", file=sys.stderr)
     prepared = _run(job, None, [])
     if not as_json:
         show(record_blocks(prepared, advise=False), sys.stdout)

@@ -13,15 +13,15 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from featuremill.artifacts.errors import AliasMoved, JobError, MissingArtifactError, ParameterError, RequestError
 from featuremill.artifacts.layout import state_path
-from featuremill.artifacts.store import is_url
-from featuremill.core.job_run import JobRun, opened_split
+from featuremill.artifacts.store import open_store
+from featuremill.core.files import Place
+from featuremill.core.job_run import JobRun, completed, opened_split
 from featuremill.core.jobfile import PrepareJob
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.progress import Progress
@@ -29,6 +29,7 @@ from featuremill.core.quality.learned import what_was_learned
 from featuremill.core.quality.references import Reference, alias_reference
 from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RowAccount, RunRecord
+from featuremill.core.shards import letters_schema
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.pipeline import Pipeline
@@ -68,6 +69,8 @@ class PreparePlan:
     split_sql: str | None
     """BigQuery's expression for the name of a row's split."""
     dataset: str
+    table: Mapping[str, Any] | None
+    """The BigQuery table that rows go to, how, and its columns."""
     artifact: str
     warnings: tuple[str, ...]
     quality: Mapping[str, Any]
@@ -88,6 +91,7 @@ class PreparePlan:
             "scans": [{"why": s.why, "columns": list(s.columns), "statistics": len(s.slots)} for s in self.scans],
             "split_sql": self.split_sql,
             "dataset": self.dataset,
+            "table": None if self.table is None else dict(self.table),
             "artifact": self.artifact,
             "quality": dict(self.quality),
             "warnings": list(self.warnings),
@@ -130,7 +134,23 @@ def run(
     JobError
         When it failed on the way; nothing was published, and the dead letters, if any, say which rows and why.
     """
-    return _Prepared(job, run_id).run(progress, beam_options)
+    found = completed(job, job.dataset, run_id, _finish)
+    return found or _Prepared(job, run_id).run(progress, beam_options)
+
+
+def _finish(staging: Staging, record: RunRecord, then: Mapping[str, Any]) -> None:
+    """Publish a run whose rows were committed: its alias moves, and it is there."""
+    from featuremill.core.dataset import publish_run
+
+    moved: AliasMoved | None = None
+    try:
+        if then["alias"]:
+            _move_alias(**then["alias"], why=f"run {record.run}")
+    except AliasMoved as error:
+        moved = error
+    publish_run(staging, record.to_json())
+    if moved is not None:
+        raise moved
 
 
 class _Prepared(JobRun):
@@ -157,6 +177,9 @@ class _Prepared(JobRun):
             output=self.stored,
             own=self._own_reference(),
         )
+        table = job.dataset.bigquery
+        column = table.split_column if table and job.split else None
+        self.open_table(table, self.stored, column, letters_schema(self.source.schema))
         self.describe()
 
     def _own_reference(self) -> Reference | None:
@@ -188,7 +211,8 @@ class _Prepared(JobRun):
             scans=self.scans,
             made_by=made_by,
             split_sql=self.sql,
-            dataset=str(Path(job.dataset.path) / self.name),
+            dataset=Place(job.dataset.path) / self.name,
+            table=self.table.describe() if self.table else None,
             artifact=f"{job.artifact.root}/{job.artifact_name}",
             warnings=(),
             quality=self.checks.plan(),
@@ -198,9 +222,16 @@ class _Prepared(JobRun):
     def progress_stages(self) -> list[str]:
         return [*(f"scan {i + 1}" for i in range(len(self.scans))), "write"]
 
+    @property
+    def reads(self) -> list[list[str]]:
+        """Each scan's columns, the split's keys and what takes rows out; all, to apply the transforms and write."""
+        keys = [*(self.split.by if self.split else ()), *(self.checks.screen.columns if self.checks.screen else ())]
+        return [*([*scan.columns, *keys] for scan in self.scans), list(self.source.schema.names)]
+
     def prepare_to_run(self) -> None:
         self._check_artifact_root()
-        self.alias = self._alias() if self.job.artifact.alias else None
+        artifact = self.job.artifact
+        self.alias = _alias(artifact.root, self.job.artifact_name, artifact.alias) if artifact.alias else None
 
     def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
@@ -214,8 +245,9 @@ class _Prepared(JobRun):
         schema = self.source.schema
         runner = self.job.runner.sized(self.described["rows"] * len(schema))
         riding = self.checks.riding(len(self.fragments))
-        fragments = [JobFragment(f, schema, self.split, str(staging.progress), riding.screen) for f in self.fragments]
+        fragments = [JobFragment(f, schema, self.split, staging.progress, riding.screen) for f in self.fragments]
         shards = min(MOST_SHARDS, 1 + len(fragments) // FRAGMENTS_PER_SHARD)
+        sink = self.sink(staging, self.job.dataset.compression)
 
         def build(pipeline: beam.Pipeline) -> Any:
             return (
@@ -223,21 +255,27 @@ class _Prepared(JobRun):
                 | "Fragments" >> beam.Create(fragments, reshuffle=runner.mode != "in_memory")
                 | "MLTransform"
                 >> MLTransform(
-                    write_artifact_location=str(staging.artifact.absolute()),
-                    transforms=[Transforms(self.transforms, shards=shards, schema=schema)],
+                    write_artifact_location=scratch,
+                    transforms=[
+                        Transforms(self.transforms, shards=shards, schema=schema, folder=staging.artifact)
+                    ],
                 )
-                | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression, riding)
+                | "Dataset" >> WriteShards(staging, self.stored, self.split, sink, riding)
             )
 
-        run_pipeline(pipeline_options(runner, beam_options), build)
+        # MLTransform leaves a note of its own where it is told to, which it can on a disk only; the artifact goes to
+        # the staging place.
+        with tempfile.TemporaryDirectory(prefix="featuremill-") as scratch:
+            run_pipeline(pipeline_options(runner, beam_options), build)
 
     def commit(self, staging: Staging) -> RunRecord:
-        from featuremill.core.dataset import REJECTED, commit, publish_run
+        from featuremill.core.dataset import REJECTED, commit
 
         results, states = staging.load_results(), self._states(staging)
         self.look(staging, results, what_was_learned(self.transforms, self.pipeline.slots(), states))
         rows = self.account(staging, results, self.job.max_bad_rows)
         wrong = self.pass_gates(rows)
+        letters = self.letters(results)
         with self.timed("artifact"):
             artifact, warnings = self._publish_artifact(staging, states, rows, self._fitted(results))
         with self.timed("dataset"):
@@ -251,14 +289,17 @@ class _Prepared(JobRun):
                     "artifact": artifact,
                     "source": dict(self.described),
                     "split": self.job.split.model_dump() if self.job.split else None,
+                    **({"table": self.table.describe()} if self.table else {}),
                 },
+                only_aside=self.table is not None,
             )
         record = self.record(
             status="done",
             rows=rows,
             splits={s: n for s, n in manifest["rows"].items() if s != REJECTED},
-            dataset=str(staging.final),
-            dead_letters=str(staging.final / REJECTED) if rows.aside else None,
+            dataset=staging.final,
+            table=str(self.table.table) if self.table else None,
+            dead_letters=staging.final / REJECTED if rows.aside else None,
             artifact=artifact,
             features=tuple(
                 {"name": f.name, "type": str(f.type), "made_by": self.plan.made_by[f.name]}
@@ -268,16 +309,12 @@ class _Prepared(JobRun):
             warnings=(*warnings, *wrong),
         )
         record = self.report(staging, record)
-        # The run's folder comes last, so that a job that is killed between the two can be run again under its name.
-        moved: AliasMoved | None = None
-        try:
-            if self.job.artifact.alias:
-                self._move_alias(self.alias, artifact["version"])
-        except AliasMoved as error:
-            moved = error
-        publish_run(staging, record.to_json())
-        if moved is not None:
-            raise moved
+        # The run's folder comes last, so that a job that is killed before can be run again under its name.
+        alias = {k: artifact[k] for k in ("root", "name", "alias", "version")} if artifact["alias"] else None
+        then = {"alias": alias and {**alias, "before": self.alias}}
+        record = self.commit_rows(staging, results, letters, record, then)
+        with self.publishing(staging):
+            _finish(staging, record, then)
         return record
 
     def _fitted(self, results: Sequence[Any]) -> int:
@@ -294,9 +331,8 @@ class _Prepared(JobRun):
     def _states(self, staging: Staging) -> dict[str, pa.Table]:
         """What the scans left, by slot."""
         from featuremill.artifacts.build import read_state
-        from featuremill.artifacts.store import open_store
 
-        store = open_store(_fitted_folder(staging))
+        store = open_store(staging.artifact)
         return {slot.key: read_state(store, state_path(slot.key)) for slot in self.pipeline.slots()}
 
     def _publish_artifact(
@@ -305,22 +341,21 @@ class _Prepared(JobRun):
         """Complete the fitted artifact with what the job knows, and publish it."""
         from featuremill.artifacts.build import write_fitted
         from featuremill.artifacts.publish import publish
-        from featuremill.artifacts.store import open_store
         from featuremill.transforms.beam import attributes
 
         job = self.job
-        folder = _fitted_folder(staging)
+        folder = staging.artifact
         store = open_store(folder)
         paths = {key: state_path(key) for key in states}
         warnings = [w for i, t in enumerate(self.transforms) for w in t.warnings(self._own(i, states))]
-        golden = self._golden_rows(str(folder))
+        golden = self._golden_rows(folder)
         manifest = write_fitted(
             store,
             self.pipeline,
             paths,
             name=job.artifact_name,
             golden=golden,
-            bound=bound_pipeline(str(folder)) if golden is not None else None,
+            bound=bound_pipeline(folder) if golden is not None else None,
             rows={"seen": rows.source, "used": fitted, "set_aside": rows.aside},
             provenance={
                 "job": job.name,
@@ -354,7 +389,9 @@ class _Prepared(JobRun):
         if any(t.beam_only for t in self.transforms):
             return None
         found = [pa.RecordBatch.from_pylist([], schema=self.pipeline.input_schema)]
-        few = [replace(fragment, batch_rows=2 * GOLDEN_ROWS) for fragment in self.fragments]
+        # Made anew, since those of the pipeline may have expired by now.
+        fragments = self.source.fragments([self.source.schema.names])
+        few = [replace(fragment, batch_rows=2 * GOLDEN_ROWS) for fragment in fragments]
         for batch in (batch for fragment in few for batch in fragment.batches(None)):
             kept, _, _ = apply_or_reject(bound_pipeline(folder).apply, batch.slice(0, 2 * GOLDEN_ROWS))
             found.append(kept)
@@ -362,40 +399,14 @@ class _Prepared(JobRun):
                 break
         return pa.concat_batches(found).slice(0, GOLDEN_ROWS)
 
-    def _alias(self) -> str | None:
-        """The version that the job's alias stands for now."""
-        from featuremill.artifacts.aliases import list_aliases
-
-        try:
-            found = list_aliases(self.job.artifact.root, self.job.artifact_name).get(self.job.artifact.alias or "")
-        except MissingArtifactError:
-            return None
-        return found.version if found else None
-
-    def _move_alias(self, before: str | None, version: str) -> None:
-        """Let the alias stand for the new version, unless somebody moved it while the job was running."""
-        from featuremill.artifacts.aliases import move
-
-        job, now = self.job, self._alias()
-        if now == version:
-            return
-        name = job.artifact.alias or ""
-        if now != before:
-            raise AliasMoved(
-                f"{job.artifact_name}@{name} was moved to {now} while the job was running, and was left there. The run "
-                f"itself is complete: its artifact is {version}. Look at both, then move the alias.",
-                artifact=job.artifact_name,
-                alias=name,
-                version=version,
-            )
-        move(job.artifact.root, job.artifact_name, name, version, why=f"run {self.name}", expected=before)
-
     def _check_artifact_root(self) -> None:
         """Refuse a folder that cannot be written to before the work rather than after it."""
         root = self.job.artifact.root
-        if is_url(root):
+        store = open_store(root)
+        place = store.local_path("")
+        if place is None:
+            store.check_writable()
             return
-        place = Path(root).expanduser().absolute()
         while not place.exists() and place != place.parent:
             place = place.parent
         try:
@@ -408,10 +419,33 @@ class _Prepared(JobRun):
             ) from error
 
 
-def _fitted_folder(staging: Staging) -> Path:
-    """Where MLTransform left the artifact: in a folder of its own."""
-    (folder,) = (entry for entry in staging.artifact.iterdir() if entry.is_dir())
-    return folder
+def _alias(root: str, name: str, alias: str) -> str | None:
+    """The version that an alias stands for now."""
+    from featuremill.artifacts.aliases import list_aliases
+
+    try:
+        found = list_aliases(root, name).get(alias)
+    except MissingArtifactError:
+        return None
+    return found.version if found else None
+
+
+def _move_alias(*, root: str, name: str, alias: str, version: str, before: str | None, why: str) -> None:
+    """Let the alias stand for the new version, unless somebody moved it while the job was running."""
+    from featuremill.artifacts.aliases import move
+
+    now = _alias(root, name, alias)
+    if now == version:
+        return
+    if now != before:
+        raise AliasMoved(
+            f"{name}@{alias} was moved to {now} while the job was running, and was left there. The run itself is "
+            f"complete: its artifact is {version}. Look at both, then move the alias.",
+            artifact=name,
+            alias=alias,
+            version=version,
+        )
+    move(root, name, alias, version, why=why, expected=before)
 
 
 def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[dict[str, Any], ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Block", "Heading", "Line", "Table", "bytes_text", "count_text", "next_commands", "plan_blocks", "record_blocks",
-    "seconds_text", "show", "show_line", "to_text",
+    "seconds_text", "show", "show_line", "table_rows", "to_text",
 ]
 
 INDENT = "  "
@@ -207,8 +207,8 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
     job = plan.job
     blocks: list[Block] = [Heading(f"{job.name}: what it would do (nothing has run)")]
     blocks += [Heading("Source"), *source_lines(plan.source, plan.fragments)]
-    if job.source.parquet.where:
-        blocks.append(Line(f"only rows where {job.source.parquet.where}"))
+    if plan.source.get("where"):
+        blocks.append(Line(f"only rows where {plan.source['where']}"))
     readers = _readers(plan)
     blocks += [
         Heading(f"Columns in ({len(plan.input_schema)})"),
@@ -236,14 +236,31 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
             blocks.append(Line(f"in BigQuery: {plan.split_sql}"))
     alias = f", and the alias {job.artifact.alias} moves to it" if job.artifact.alias else ""
     blocks += quality_blocks(plan.quality, "prepare")
-    blocks += [Heading("Results"), Table([["dataset", plan.dataset], ["artifact", plan.artifact + alias]])]
+    results = [["dataset", plan.dataset], *table_rows(plan.table), ["artifact", plan.artifact + alias]]
+    blocks += [Heading("Results"), Table(results)]
     blocks += warning_blocks(plan.warnings)
     sets = [word for override in overrides for word in ("--set", override)]
     return [*blocks, Heading("Next"), Line(command("featuremill", "run", job_file, *sets))]
 
 
+def table_rows(table: Mapping[str, Any] | None) -> list[list[str]]:
+    """The lines of a plan that say which BigQuery table rows go to, and how."""
+    if table is None:
+        return []
+    how = {"create": "created", "replace": "replaced" if table["there"] else "created", "append": "appended to"}[
+        table["write"] if table["there"] or table["write"] != "append" else "create"
+    ]
+    by = "one load job" if table["method"] == "load" else "the Storage Write API"
+    parts = [f"{how} by {by}"]
+    parts += [f"partitioned by {table['partition_by']}"] if table["partition_by"] else []
+    parts += [f"clustered by {', '.join(table['cluster_by'])}"] if table["cluster_by"] else []
+    rows = [["table", table["table"]], ["", ", ".join(parts)]]
+    rows += [["", ", ".join(f"{f['name']} {f['type']}" for f in table["schema"])]]
+    return [*rows, *([["dead letters", table["dead_letters"]]] if table["dead_letters"] else [])]
+
+
 def source_lines(source: Mapping[str, Any], fragments: int | None = None) -> list[Block]:
-    paths = source.get("paths") or source.get("path") or ()
+    paths = source.get("paths") or source.get("path") or source.get("query") or source.get("table") or ()
     lines: list[Block] = [Line(str(p)) for p in ([paths] if isinstance(paths, str) else list(paths)[:3])]
     if not isinstance(paths, str) and len(paths) > 3:
         lines.append(Line(f"… and {len(paths) - 3:,} more"))
@@ -253,7 +270,11 @@ def source_lines(source: Mapping[str, Any], fragments: int | None = None) -> lis
         if isinstance(source.get(key), int)
     ]
     facts += [bytes_text(source["bytes"])] if isinstance(source.get("bytes"), int) else []
-    facts += [] if fragments is None else [count_text(fragments, "fragment")]
+    facts += [count_text(fragments, "fragment")] if fragments is not None and "bytes_processed" not in source else []
+    if source.get("snapshot_time"):
+        facts.append(f"as of {source['snapshot_time']}")
+    if "bytes_processed" in source:
+        facts.append(f"the query processes {bytes_text(source['bytes_processed'])}")
     return [*lines, Line(", ".join(facts))]
 
 
@@ -351,6 +372,8 @@ def _places(record: RunRecord) -> list[Block]:
         rows.append(["artifact", str(artifact.get("path") or artifact.get("reference"))])
     if artifact.get("alias"):
         rows.append(["alias", f"{artifact['root']}/{artifact['name']}@{artifact['alias']}"])
+    if record.table:
+        rows.append(["table", record.table])
     if record.dataset:
         rows.append(["predictions" if record.kind == "score" else "dataset", record.dataset])
     if record.dead_letters:
@@ -368,6 +391,9 @@ def next_commands(record: RunRecord) -> list[str]:
     report = [command("featuremill", "report", "show", record.report)] if record.report else []
     if record.status == "done" and record.kind == "report":
         return report
+    if record.status == "done" and record.kind == "score" and record.table:
+        project, dataset, table = record.table.rsplit(".", 2)
+        return [*report, command("bq", "head", "-n", "5", f"{project}:{dataset}.{table}")]
     if record.status == "done" and record.kind == "score":
         folder = json.dumps(f"{record.dataset}/predictions")
         python = f"import pyarrow.dataset as ds; print(ds.dataset({folder}).head(5))"

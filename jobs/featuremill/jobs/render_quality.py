@@ -53,8 +53,8 @@ def report_plan_blocks(plan: ReportPlan, job_file: str, overrides: Sequence[str]
     job = plan.job
     blocks: list[Block] = [Heading(f"{job.name}: what it would do (nothing has run)")]
     blocks += [Heading("Source"), *source_lines(plan.source, plan.fragments)]
-    if job.source.parquet.where:
-        blocks.append(Line(f"only rows where {job.source.parquet.where}"))
+    if plan.source.get("where"):
+        blocks.append(Line(f"only rows where {plan.source['where']}"))
     blocks += [
         Heading(f"Columns ({len(plan.input_schema)})"),
         Table([[f.name, str(f.type)] for f in plan.input_schema], ("name", "type")),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 from featuremill.artifacts.errors import MissingArtifactError
 from featuremill.core.quality import report_origin as origin
 from featuremill.core.quality import report_views as views
 from featuremill.core.quality.report import CheckResult, ProfileSection, Report
 from featuremill.core.quality.report_columns import badge, column_facts
-from featuremill.core.quality.report_files import JSON_FILE, PAGE_FILE, REPORT_FOLDER, read_report
+from featuremill.core.quality.report_files import JSON_FILE, PAGE_FILE, REPORT_FOLDER, read_report, runs_with_reports
 from featuremill.core.words import count_text, short_text
 from featuremill.jobs.render import Block, Heading, Line, Table
 
@@ -45,14 +45,12 @@ def find_report(run: str) -> tuple[str, Report]:
     last = path.rpartition("/")[2]
     inside = last in (JSON_FILE, PAGE_FILE)
     candidates = [path.rpartition("/")[0] or "."] if inside else [path, f"{path}/{REPORT_FOLDER}"]
-    if "://" not in path:
-        runs = Path(path).glob(f"*/{REPORT_FOLDER}/{JSON_FILE}")
-        candidates += [str(p.parent) for p in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True)[:1]]
     for folder in candidates:
-        try:
+        with suppress(MissingArtifactError):
             return folder, read_report(folder)
-        except MissingArtifactError:
-            continue
+    for latest in runs_with_reports(path)[:1]:
+        folder = f"{path}/{latest}/{REPORT_FOLDER}"
+        return folder, read_report(folder)
     raise MissingArtifactError(
         f"{run}: there is no report here. Name the folder of a run (the one with run.json), or a folder of runs; a run "
         "leaves a report unless its profile is off and nothing is checked.",

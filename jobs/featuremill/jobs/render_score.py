@@ -16,6 +16,7 @@ from featuremill.jobs.render import (
     record_blocks,
     seconds_text,
     source_lines,
+    table_rows,
     type_text,
     warning_blocks,
 )
@@ -35,7 +36,7 @@ def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] =
     job = plan.job
     blocks: list[Block] = [Heading(f"{job.name}: what it would do (nothing has run)")]
     blocks += [Heading("Source"), *source_lines(plan.source, plan.fragments)]
-    where = getattr(job.source.parquet or job.source.watch, "where", None)
+    where = getattr(job.source.given, "where", None)
     if where:
         blocks.append(Line(f"only rows where {where}"))
     if job.split:
@@ -63,7 +64,7 @@ def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] =
             ("name", "type", "made by"),
         ),
         Heading("Results"),
-        Table([["predictions", plan.predictions]]),
+        Table([["predictions", plan.predictions], *table_rows(plan.table)]),
     ]
     blocks += quality_blocks(plan.quality, "score")
     blocks += warning_blocks(plan.warnings)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from featuremill.artifacts.errors import JobError
+from featuremill.core.files import Place
 from featuremill.core.job_run import JobRun
 from featuremill.core.progress import Progress
 from featuremill.core.quality.run_quality import RunQuality
@@ -114,12 +114,17 @@ class _Reporting(JobRun):
             fragments=len(self.fragments),
             input_schema=self.source.schema,
             quality=self.checks.plan(),
-            report=str(Path(self.job.output.path) / self.name),
+            report=Place(self.job.output.path) / self.name,
         )
 
     @property
     def progress_stages(self) -> list[str]:
         return ["check"]
+
+    @property
+    def reads(self) -> list[list[str]]:
+        """The columns that are checked or profiled; without any, one to count the rows by."""
+        return [list(self.checks.columns or self.source.schema.names[:1])]
 
     def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
@@ -130,7 +135,7 @@ class _Reporting(JobRun):
 
         riding, schema = self.checks.riding(len(self.fragments)), self.source.schema
         runner = self.job.runner.sized(self.described["rows"] * len(riding.columns))
-        fragments = [JobFragment(f, schema, None, str(staging.progress)) for f in self.fragments]
+        fragments = [JobFragment(f, schema, None, staging.progress) for f in self.fragments]
 
         def build(pipeline: beam.Pipeline) -> Any:
             return (
@@ -148,7 +153,6 @@ class _Reporting(JobRun):
         self.look(staging, results)
         rows = self._rows(results)
         wrong = self.pass_gates(rows)
-        (staging.path / "run").mkdir()
         record = self.report(staging, self.record(status="done", rows=rows, warnings=tuple(wrong)))
         publish_run(staging, record.to_json())
         return record
@@ -161,10 +165,10 @@ class _Reporting(JobRun):
         JobError
             When a fragment was not read to its end, or twice.
         """
-        read = sum(r.read for r in results)
+        read, promised = sum(r.read for r in results), self.source.rows
         lost = [r.fragment for r in results if r.promised not in (None, r.read)]
         everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
-        if lost or not everyone:
+        if lost or not everyone or promised not in (None, read):
             raise JobError(f"Rows are missing: {read:,} of {self.described['rows']:,} were read ({lost[:5]}).")
         source = self.described["rows"]
         return RowAccount(source=source, filtered=source - read, written=read, aside=0)

@@ -234,8 +234,8 @@ def _check_they_go_together(folder: Path, prepare: PrepareJob, score: ScoreJob) 
     """Models that are judged by rows of another split, or get features of another artifact, are judged wrongly."""
     asked, given, rows = prepare.source.parquet, score.source.parquet, score.split
     pairs = {
-        "source.parquet.path": (asked.path, given and given.path),
-        "source.parquet.where": (asked.where, given and given.where),
+        "source.parquet.path": (asked and asked.path, given and given.path),
+        "source.parquet.where": (asked and asked.where, given and given.where),
         "split": (prepare.split and (prepare.split.by, prepare.split.shares), rows and (rows.by, rows.shares)),
     }
     if prepare.artifact.alias:

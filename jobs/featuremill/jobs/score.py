@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from featuremill.core.job_run import completed
 from featuremill.core.progress import Progress
 from featuremill.core.record import RunRecord
 from featuremill.core.scorefile import ScoreJob
-from featuremill.jobs.scoring import ScorePlan, Scoring
+from featuremill.jobs.scoring import ScorePlan, Scoring, finish
 
 __all__ = ["plan", "run"]
 
@@ -57,7 +58,8 @@ def run(
     JobError
         When it failed on the way; nothing was published, and the dead letters, if any, say which rows and why.
     """
-    return _prepared(job, run_id).run(progress, beam_options)
+    found = completed(job, job.output, run_id, finish)
+    return found or _prepared(job, run_id).run(progress, beam_options)
 
 
 def _prepared(job: ScoreJob, run_id: str | None) -> Scoring:

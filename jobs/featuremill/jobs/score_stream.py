@@ -97,7 +97,6 @@ class StreamScoring(Scoring):
             "job": self.job.name,
             "kind": self.job.kind,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "source": dict(self.described),
             "versions": package_versions(),
         }
         options = streaming_options(self.job.runner, spec, beam_options)

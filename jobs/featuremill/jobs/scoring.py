@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from featuremill.artifacts.reader import Artifact, load
 from featuremill.artifacts.store import is_url
 from featuremill.core.explain import at
 from featuremill.core.feature_recipe import ARTIFACT_VERSION, CARRIED, FRAGMENT, ROW, FeatureRecipe, carried
+from featuremill.core.files import Place
 from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.models.groups import ByKey, Models, Shares
 from featuremill.core.models.spec import ModelSpec
@@ -64,6 +64,8 @@ class ScorePlan:
     made_by: Mapping[str, str | None]
     """Output column to what makes it; None: it is the source's."""
     predictions: str
+    table: Mapping[str, Any] | None
+    """The BigQuery table that they go to, how, and its columns."""
     warnings: tuple[str, ...]
     quality: Mapping[str, Any]
     """What is checked, and where; empty for an endless source."""
@@ -84,6 +86,7 @@ class ScorePlan:
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
             "predictions": self.predictions,
+            "table": None if self.table is None else dict(self.table),
             "quality": dict(self.quality),
             "warnings": list(self.warnings),
         }
@@ -112,6 +115,10 @@ class Scoring(JobRun):
             )
         self.stored = stored_schema(self._output_schema(), self._predictions)
         self.quality = self._quality()
+        if job.output.bigquery is not None:
+            from featuremill.core.score_io import letters_schema
+
+            self.open_table(job.output.bigquery, self.stored, None, letters_schema(self.bound))
         self.describe()
 
     # --- what is asked for, and what there is -----------------------------------------------------------------------
@@ -251,7 +258,8 @@ class Scoring(JobRun):
             models=self.stamped(model_facts(step, model) for step in self.steps for model in step.planned),
             output_schema=self.stored,
             made_by=self.made_by_column(),
-            predictions=str(Path(self.job.output.path) / self.name),
+            predictions=Place(self.job.output.path) / self.name,
+            table=self.table.describe() if self.table else None,
             warnings=(),
             quality={} if self.quality is None else self.quality.plan(),
         )
@@ -294,6 +302,12 @@ class Scoring(JobRun):
     def progress_stages(self) -> list[str]:
         return ["score"]
 
+    @property
+    def reads(self) -> list[Sequence[str]]:
+        """The columns that features, models and the output take, those that deal out the rows, and those checked."""
+        checked = () if self.quality is None else self.quality.columns
+        return [list(dict.fromkeys([*self.bound.reads, *checked]))]
+
     def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
 
@@ -314,9 +328,10 @@ class Scoring(JobRun):
             letters_schema,
         )
 
-        fragments = [JobFragment(f, self.source.schema, self.split, str(staging.progress)) for f in self.fragments]
+        fragments = [JobFragment(f, self.source.schema, self.split, staging.progress) for f in self.fragments]
         letters = letters_schema(self.bound)
         riding = None if self.quality is None else self.quality.riding(len(fragments))
+        sink = self.sink(staging, self.job.output.compression)
         reader = ReadFeatures(self.recipe, self.job.split.only if self.job.split else None, riding)
 
         def build(pipeline: beam.Pipeline) -> Any:
@@ -335,12 +350,11 @@ class Scoring(JobRun):
                     checked.scored, [*facts, checked[READ]], [*letters_of, checked[REJECTED]]
                 )
                 collected = (read[QUALITY], checked[QUALITY]) | "Collected" >> beam.Flatten()
-                combine_quality(collected, riding.collecting, str(staging.quality))
+                combine_quality(collected, riding.collecting, staging.quality)
             aside = letters_of | "Aside" >> beam.Flatten()
 
             def written(rows: Any, split: str, schema: pa.Schema) -> Any:
-                sink = WriteBatches(str(staging.shards / split), split, schema, self.job.output.compression)
-                return rows | f"Write {split}" >> beam.ParDo(sink)
+                return rows | f"Write {split}" >> beam.ParDo(WriteBatches(sink, split, schema))
 
             files = (written(scored, PREDICTIONS, self.stored), written(aside, REJECTED, letters))
             return (*facts, *files) | "Facts" >> beam.Flatten() | "Results" >> WriteResults(staging)
@@ -348,7 +362,7 @@ class Scoring(JobRun):
         self.result = run_pipeline(pipeline_options(self.job.runner, beam_options), build)
 
     def commit(self, staging: Staging) -> RunRecord:
-        from featuremill.core.dataset import REJECTED, commit, publish_run
+        from featuremill.core.dataset import REJECTED, commit
 
         results = staging.load_results()
         self.look(staging, results, self._learned())
@@ -356,6 +370,7 @@ class Scoring(JobRun):
         if not rows.written and not rows.aside:
             raise JobError("The job has no rows to score. Check the source, its filter and the splits in only.")
         wrong = self.pass_gates(rows)
+        letters = self.letters(results)
         counts: Counter[str] = Counter()
         for result in results:
             counts.update(result.models)
@@ -372,23 +387,27 @@ class Scoring(JobRun):
                     "models": [{k: m[k] for k in ("name", "path", "version")} for m in models],
                     "source": dict(self.described),
                     "split": self.job.split.model_dump() if self.job.split else None,
+                    **({"table": self.table.describe()} if self.table else {}),
                 },
+                only_aside=self.table is not None,
             )
         made_by = self.made_by_column()
         record = self.record(
             status="done",
             rows=rows,
-            dataset=str(staging.final),
-            dead_letters=str(staging.final / REJECTED) if rows.aside else None,
+            dataset=staging.final,
+            table=str(self.table.table) if self.table else None,
+            dead_letters=staging.final / REJECTED if rows.aside else None,
             artifact=artifact,
             features=tuple({"name": f.name, "type": str(f.type), "made_by": made_by[f.name]} for f in self.stored),
             models=models,
             warnings=tuple(wrong),
         )
         record = self.report(staging, record)
-        publish_run(staging, record.to_json())
+        record = self.commit_rows(staging, results, letters, record, {})
+        with self.publishing(staging):
+            finish(staging, record)
         return record
-
 
     def _learned(self) -> Learnt:
         """What the artifact knows."""
@@ -396,6 +415,13 @@ class Scoring(JobRun):
             return Learnt()
         plan = Plan(self.artifact.transforms)
         return what_was_learned(plan.transforms, plan.slots, self.artifact.states)
+
+
+def finish(staging: Staging, record: RunRecord, _then: Mapping[str, Any] | None = None) -> None:
+    """Publish a run whose rows were committed."""
+    from featuremill.core.dataset import publish_run
+
+    publish_run(staging, record.to_json())
 
 
 def _check_there(columns: Sequence[str], schema: pa.Schema, place: str) -> None:

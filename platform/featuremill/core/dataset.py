@@ -1,20 +1,18 @@
 """Datasets: transformed rows in shards by split, and the manifest that makes them one.
 
-Workers write each fragment's rows into files of their own, named by fragment and attempt, in a hidden folder beside the
-place where the run will be. The launcher takes the files that successful attempts reported, gives them their final
-names, writes the manifest, and moves the whole folder into place in one step: a run is there complete, or not at all.
+Workers write each fragment's rows into files of their own, named by fragment and attempt, in a hidden place beside the
+one where the run will be (see `staging.py`). The launcher takes the files that successful attempts reported, gives them
+their final names, writes the manifest, and publishes: a run is there complete, or not at all. Rows may as well go to a
+table (see `unfinished.py`); the run's folder then holds the manifest, the record and the rows set aside.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import uuid
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -22,20 +20,24 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
-from featuremill.artifacts.errors import JobError, RequestError
+from featuremill.artifacts.errors import MissingArtifactError, RequestError
 from featuremill.artifacts.schemas import schema_to_json
+from featuremill.artifacts.store import open_store
+from featuremill.core.files import Place
 from featuremill.core.job_fragment import JobFragment, Split
-from featuremill.core.parquet_sink import ShardFile
 from featuremill.core.quality.collecting import QUALITY
 from featuremill.core.quality.combine import combine_quality
 from featuremill.core.quality.fragment_quality import FragmentQuality
-from featuremill.core.quality.report_files import REPORT_FOLDER
 from featuremill.core.quality.riding import Riding
+from featuremill.core.shards import REJECTED, UNSPLIT, RowSink, Shard
+from featuremill.core.staging import MANIFEST, RECORD, way_of
 from featuremill.core.strict import NAME
 from featuremill.transforms.fragments import TransformedBatch, TransformedFragment
 from featuremill.transforms.widened import origin
 
 __all__ = [
+    "REJECTED",
+    "UNSPLIT",
     "FragmentResult",
     "Shard",
     "Staging",
@@ -45,24 +47,6 @@ __all__ = [
     "publish_run",
     "save_results",
 ]
-
-MANIFEST = "manifest.json"
-RECORD = "run.json"
-UNSPLIT = "all"
-"""The name of the one split of a job that has no split."""
-REJECTED = "_rejected"
-"""The folder of the dead letters in a run; readers of Parquet folders skip names that start with an underscore."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file that a worker wrote."""
-
-    split: str
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -97,124 +81,194 @@ class FragmentResult:
 
 
 class Staging:
-    """The hidden folder of a run that is under way.
+    """The hidden place of a run that is under way.
 
     Parameters
     ----------
     dataset
-        The dataset's folder.
+        The dataset's folder, or its address in a bucket.
     run
         The run's name.
+    shared_disk
+        Whether workers see the files of this machine, so that they can note their progress in one of them.
+    hidden
+        The staging place of a run that was killed, to go on with it; None: one of its own.
     """
 
-    def __init__(self, dataset: str, run: str) -> None:
+    def __init__(self, dataset: str, run: str, *, shared_disk: bool = True, hidden: str | None = None) -> None:
         self.run = run
         # Absolute, since workers may stand elsewhere.
-        self.final = Path(dataset).absolute() / run
-        self.path = self.final.parent / f".{run}.staging"
+        self._store = open_store(dataset)
+        self._way = way_of(self._store, run, hidden)
+        self.final = Place(self._store.root) / run
+        self.path = Place(self._store.root) / self._way.hidden
+        self._texts: dict[str, str] = {}
+        self._taken: dict[str, str] = {}
+        self._shared_disk = shared_disk
+        self._scratch = ""
 
     @property
-    def artifact(self) -> Path:
-        """Where MLTransform writes."""
+    def artifact(self) -> Place:
+        """Where the fitted artifact is written."""
         return self.path / "artifact"
 
     @property
-    def shards(self) -> Path:
+    def shards(self) -> Place:
         """Where workers write."""
         return self.path / "shards"
 
     @property
-    def results(self) -> Path:
+    def results(self) -> Place:
         """Where the pipeline leaves its list of :class:`FragmentResult`."""
         return self.path / "results.json"
 
     @property
-    def quality(self) -> Path:
+    def quality(self) -> Place:
         """Where the states of the checks and profiles lie."""
         return self.path / "quality"
 
     @property
-    def report(self) -> Path:
-        """The folder of the report in the making; it goes where the run goes."""
-        return self.path / REPORT_FOLDER
-
-    @property
-    def progress(self) -> Path:
-        """Where workers note their progress."""
-        return self.path / "progress.tsv"
+    def progress(self) -> Place | None:
+        """Where workers note their progress; None when they share no disk with the launcher."""
+        if self._store.local_path("") is not None:
+            return self.path / "progress.tsv"
+        return Place(self._scratch) / "progress.tsv" if self._scratch else None
 
     def open(self) -> None:
-        """An empty staging folder; what a failed or killed run of the same name left behind is removed.
+        """An empty staging place; what a failed or killed run of the same name left behind is removed.
 
         Raises
         ------
         RequestError
-            When the run's folder is already there, or the dataset's folder cannot be written to.
+            When there is a run of that name already, or the dataset's place is missing or cannot be written to.
         """
         if not NAME.fullmatch(self.run):
             raise RequestError(
                 f"The run id got {self.run!r}, expected letters, digits, '.', '_' and '-', first a letter or digit.",
                 run=self.run,
             )
-        if (self.final / MANIFEST).exists() or (self.final.exists() and not (self.final / RECORD).exists()):
+        if self._way.is_taken():
             raise RequestError(
                 f"The output {self.final} already holds a run. Choose another --run-id or path, or remove it.",
                 path=str(self.final),
             )
-        try:
-            for leftover in (self.path, self.final):
-                if leftover.exists():
-                    shutil.rmtree(leftover)
-            self.shards.mkdir(parents=True)
-        except OSError as error:
-            raise RequestError(
-                f"The output folder {self.final.parent} cannot be written to: {error.strerror or error}. "
-                "Choose another path or mend its permissions.",
-                path=str(self.final.parent),
-            ) from error
+        self._way.clear()
+        self._drop_scratch()
+        if self._shared_disk and self._store.local_path("") is None:
+            self._scratch = tempfile.mkdtemp(prefix="featuremill-")
+
+    def is_published(self) -> bool:
+        """Whether there is a complete run of that name."""
+        return self._store.exists(f"{self.run}/{MANIFEST}")
+
+    def is_open(self) -> bool:
+        """Whether it is there, and not closed nor taken over by another run of the same name."""
+        return self._way.is_open()
 
     def load_results(self) -> list[FragmentResult]:
         """What the pipeline reported, in the order of the fragments; nothing when there was no fragment."""
-        items = json.loads(self.results.read_text()) if self.results.exists() else []
+        try:
+            items = json.loads(self._store.get(f"{self._way.hidden}/results.json"))
+        except MissingArtifactError:
+            return []
         found = [FragmentResult(**{**item, "shards": tuple(Shard(**s) for s in item["shards"])}) for item in items]
         return sorted(found, key=lambda r: r.fragment)
 
+    def shard_name(self, split: str, number: int, of: int, sha256: str) -> str:
+        """What a shard is called in the run: ``train/part-00000-of-00008.parquet``, in a bucket with its digest."""
+        return f"{split}/part-{number:05d}-of-{of:05d}{self._way.suffix(sha256)}.parquet"
+
+    def take(self, shards: Mapping[str, str]) -> None:
+        """Let shards be part of the run: their paths, and their names in it.
+
+        Raises
+        ------
+        JobError
+            When one has gone.
+        """
+        self._taken |= shards
+        self._way.take(shards)
+
+    def to_note(self) -> dict[str, Any]:
+        """What another process needs to publish the run, JSON-ready."""
+        return {"hidden": self._way.hidden, "taken": self._taken, "texts": self._texts}
+
+    @classmethod
+    def from_note(cls, dataset: str, run: str, note: Mapping[str, Any]) -> Staging:
+        """The staging place of a run that was killed, as it was when it was noted."""
+        staging = cls(dataset, run, shared_disk=False, hidden=note["hidden"])
+        if not staging.is_published():
+            staging.take(note["taken"])
+        for name, text in note["texts"].items():
+            staging.write_text(name, text)
+        return staging
+
+    def write_text(self, name: str, text: str) -> None:
+        """Let a small file, such as a report, be part of the run, whether it succeeds or fails.
+
+        Parameters
+        ----------
+        name
+            Relative to the run, with ``/`` between the parts.
+        """
+        self._texts[name] = text
+
+    def forget_texts(self, folder: str) -> None:
+        """Let no small file below a folder of the run be part of it."""
+        self._texts = {name: text for name, text in self._texts.items() if not name.startswith(f"{folder}/")}
+
+    def forget(self) -> None:
+        """Let no shard be part of the run, and no manifest."""
+        self._texts.pop(MANIFEST, None)
+        self._way.forget()
+
+    def publish(self) -> None:
+        """Let the run be there, and close. The last step: before it there is no run.
+
+        Raises
+        ------
+        JobError
+            When another run took the place meanwhile.
+        """
+        self._way.publish(self._texts)
+        self.close()
+
     def close(self) -> None:
         """Remove whatever is left."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._drop_scratch()
+        self._way.close()
+
+    def _drop_scratch(self) -> None:
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = ""
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]
-    """Transformed fragments in; their rows in files, and one element out, when the list of results is written.
+    """Transformed fragments in; their rows in a sink, and one element out, when the list of results is written.
 
-    What `riding` says is done along the way, and the states that it collects land in the staging folder.
+    What `riding` says is done along the way, and the states that it collects land in the staging place.
     """
 
     def __init__(
-        self,
-        staging: Staging,
-        schema: pa.Schema,
-        split: Split | None,
-        compression: str,
-        riding: Riding | None = None,
+        self, staging: Staging, schema: pa.Schema, split: Split | None, sink: RowSink, riding: Riding | None = None
     ) -> None:
         super().__init__()
         self.riding = riding
         self.staging = staging
         self.schema = schema
         self.split = split
-        self.compression = compression
+        self.sink = sink
 
     def expand(self, fragments: beam.PCollection[TransformedFragment]) -> beam.PCollection[str]:
-        riding = self.riding
-        write = _WriteFragment(str(self.staging.shards), self.schema, self.split, self.compression, riding)
+        write = _WriteFragment(self.sink, self.schema, self.split, self.riding)
         results = fragments | "Write" >> beam.ParDo(write).with_outputs(QUALITY, main="results")
-        if riding is not None:
-            combine_quality(results[QUALITY], riding.collecting, str(self.staging.quality))
+        if self.riding is not None:
+            combine_quality(results[QUALITY], self.riding.collecting, self.staging.quality)
         return (
             results.results
             | "Results" >> beam.GroupByKey()
-            | "WriteResults" >> beam.Map(_write_results, str(self.staging.results))
+            | "WriteResults" >> beam.Map(_write_results, self.staging.results)
         )
 
 
@@ -225,40 +279,36 @@ def _write_results(keyed: tuple[None, Iterable[FragmentResult]], path: str) -> s
 def save_results(results: Iterable[FragmentResult], path: str) -> str:
     """Leave the results where :meth:`Staging.load_results` finds them, complete or not at all; the path."""
     content = json.dumps([asdict(r) for r in sorted(results, key=lambda r: r.fragment)])
-    attempt = f"{path}.{uuid.uuid4().hex}"
-    Path(attempt).write_text(content)
-    os.replace(attempt, path)
+    folder, _, name = path.rpartition("/")
+    open_store(folder).put(name, content.encode())
     return path
 
 
 class _WriteFragment(beam.DoFn):  # type: ignore[misc]
-    def __init__(
-        self, folder: str, schema: pa.Schema, split: Split | None, compression: str, riding: Riding | None
-    ) -> None:
+    def __init__(self, sink: RowSink, schema: pa.Schema, split: Split | None, riding: Riding | None) -> None:
         self.riding = riding
-        self.folder = folder
+        self.sink = sink
         self.schema = schema
         self.split = split
-        self.compression = compression
         self.written = Metrics.counter("featuremill", "rows_written")
         self.aside = Metrics.counter("featuremill", "rows_aside")
 
     def process(self, fragment: TransformedFragment) -> Iterator[Any]:
-        files = _FragmentFiles(self.folder, fragment.key, self.compression)
+        attempt = self.sink.attempt(fragment.key)
         read = quarantined = 0
         quality = FragmentQuality(self.riding, fragment.key)
         try:
             for made in fragment.transformed(quality.screen):
                 item = quality.look(made, read)
                 for name, batch in _by_split(item, self.split):
-                    files.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
+                    attempt.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
                 if item.rejects:
-                    files.write(REJECTED, _dead_letters(item, fragment.key, read))
+                    attempt.write(REJECTED, _dead_letters(item, fragment.key, read))
                 read += item.read.num_rows
                 quarantined += sum(reject.quarantined for reject in item.rejects)
-            shards = files.close()
+            shards = attempt.close()
         except BaseException:
-            files.discard()
+            attempt.discard()
             raise
         job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
         result = FragmentResult(fragment.key, read, job.source.rows, shards, quarantined=quarantined)
@@ -296,69 +346,40 @@ def _dead_letters(item: TransformedBatch, fragment: str, before: int) -> pa.Reco
     return pa.RecordBatch.from_arrays([*arrays, *extra.values()], [*rejected.schema.names, *extra])
 
 
-class _FragmentFiles:
-    """The files of one attempt at one fragment, one for each split that has rows."""
-
-    def __init__(self, folder: str, fragment: str, compression: str) -> None:
-        self._folder = folder
-        self._name = f"{fragment}.{uuid.uuid4().hex}.parquet"
-        self._compression = compression
-        self._files: dict[str, ShardFile] = {}
-
-    def write(self, split: str, batch: pa.RecordBatch) -> None:
-        if not batch.num_rows:
-            return
-        if split not in self._files:
-            path = os.path.join(self._folder, split, self._name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            self._files[split] = ShardFile(path, batch.schema, self._compression)
-        self._files[split].write(batch)
-
-    def close(self) -> tuple[Shard, ...]:
-        shards = []
-        for split, file in self._files.items():
-            file.close()
-            with open(file.path, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            shards.append(Shard(split, file.path, file.rows, os.path.getsize(file.path), digest))
-        return tuple(shards)
-
-    def discard(self) -> None:
-        for file in self._files.values():
-            file.discard()
-
-
 def commit(
-    staging: Staging, results: Sequence[FragmentResult], schema: pa.Schema, facts: Mapping[str, Any]
+    staging: Staging,
+    results: Sequence[FragmentResult],
+    schema: pa.Schema,
+    facts: Mapping[str, Any],
+    *,
+    only_aside: bool = False,
 ) -> dict[str, Any]:
-    """Make the staged shards a dataset: final names, the manifest, one move. Returns the manifest's content.
+    """Make the staged shards a dataset: final names, and the manifest. Returns the manifest's content.
 
     Parameters
     ----------
     facts
         What else the manifest says: artifact version, source, job digest, splits.
+    only_aside
+        Whether the rows went elsewhere, and there are files of those set aside only.
 
     Raises
     ------
     JobError
         When a shard is missing or was changed, or another run took the place meanwhile.
     """
-    ready = staging.path / "run"
-    ready.mkdir()
     files = []
     by_split: dict[str, list[Shard]] = {}
     for result in sorted(results, key=lambda r: r.fragment):
         for shard in result.shards:
             by_split.setdefault(shard.split, []).append(shard)
+    names: dict[str, str] = {}
     for split, shards in sorted(by_split.items()):
-        (ready / split).mkdir()
-        for number, shard in enumerate(shards):
-            name = f"{split}/part-{number:05d}-of-{len(shards):05d}.parquet"
-            if not os.path.exists(shard.path):
-                raise JobError(f"The shard {shard.path} that a worker wrote has gone.", path=shard.path)
-            os.rename(shard.path, ready / name)
+        for number, shard in enumerate(() if only_aside and split != REJECTED else shards):
+            name = names[shard.path] = staging.shard_name(split, number, len(shards), shard.sha256)
             facts_of = {"rows": shard.rows, "bytes": shard.bytes, "sha256": shard.sha256}
             files.append({"path": name, "split": split, **facts_of})
+    staging.take(names)
     manifest = {
         "format_version": 1,
         **facts,
@@ -366,38 +387,24 @@ def commit(
         "schema": schema_to_json(schema),
         "files": files,
     }
-    (ready / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False, default=str) + "\n")
+    staging.write_text(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False, default=str) + "\n")
     return manifest
 
 
 def publish_run(staging: Staging, record: str) -> None:
-    """Move the finished run into place, with its record. The last step: before it there is no run."""
-    ready = staging.path / "run"
-    (ready / RECORD).write_text(record)
-    if staging.report.exists():
-        os.rename(staging.report, ready / REPORT_FOLDER)
-    try:
-        os.rename(ready, staging.final)
-    except OSError as error:
-        raise JobError(
-            f"The run could not be moved to {staging.final}: {error.strerror}. Another run may have taken the place.",
-            path=str(staging.final),
-        ) from error
-    staging.close()
+    """Let the finished run be there, with its record. The last step: before it there is no run."""
+    staging.write_text(RECORD, record)
+    staging.publish()
 
 
 def leave_dead_letters(staging: Staging, record: str, *, keep: bool) -> None:
     """After a failed run: its record, and the rows set aside when `keep`. No manifest: it is no dataset."""
     try:
-        ready = staging.path / "run"
-        if ready.exists():
-            shutil.rmtree(ready)
-        ready.mkdir()
+        staging.forget()
         if keep:
             shards = [s for r in staging.load_results() for s in r.shards if s.split == REJECTED]
-            (ready / REJECTED).mkdir()
-            for number, shard in enumerate(shards):
-                os.rename(shard.path, ready / REJECTED / f"part-{number:05d}-of-{len(shards):05d}.parquet")
+            names = [staging.shard_name(REJECTED, n, len(shards), s.sha256) for n, s in enumerate(shards)]
+            staging.take({s.path: name for s, name in zip(shards, names, strict=True)})
         publish_run(staging, record)
     finally:
         staging.close()

@@ -1,8 +1,8 @@
 """Which files a path means: a file, a folder, a pattern, here or in an object store; and what the folder names say.
 
-Local paths, ``file://``, ``gs://`` and ``s3://`` are understood, through Arrow's file systems. Patterns follow the
-shell: ``*``, ``?`` and ``[…]`` within a name, ``**`` for folders of any depth. Names that begin with ``_`` or ``.`` are
-skipped unless they are asked for by name, as Hadoop and Spark do (``_SUCCESS``, ``_temporary``, ``.part-0.crc``).
+Local paths, ``file://``, ``gs://``, ``s3://`` and ``az://`` are understood, as file systems of Arrow's. Patterns follow
+the shell: ``*``, ``?`` and ``[…]`` within a name, ``**`` for folders of any depth. Names that begin with ``_`` or ``.``
+are skipped unless they are asked for by name, as Hadoop and Spark do (``_SUCCESS``, ``_temporary``, ``.part-0.crc``).
 """
 
 from __future__ import annotations
@@ -19,13 +19,23 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from featuremill.artifacts.buckets import is_bucket, is_url
 from featuremill.artifacts.errors import ParameterTypeError, RequestError
+from featuremill.core.bucket_files import bucket_filesystem
 
-__all__ = ["SourceFile", "as_paths", "filesystem", "find_files", "is_local", "partition_columns", "partition_values"]
+__all__ = [
+    "Place",
+    "SourceFile",
+    "as_paths",
+    "filesystem",
+    "find_files",
+    "is_local",
+    "partition_columns",
+    "partition_values",
+]
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 MAGIC = re.compile(r"[*?\[]")
-REMOTE = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,7 @@ def is_local(path: str) -> bool:
     >>> is_local("data/a.parquet"), is_local("gs://bucket/a.parquet")
     (True, False)
     """
-    match = REMOTE.match(path)
-    return match is None or match[1].lower() == "file"
+    return not is_bucket(path)
 
 
 def filesystem(path: str) -> tuple[fs.FileSystem, str]:
@@ -65,17 +74,23 @@ def filesystem(path: str) -> tuple[fs.FileSystem, str]:
     RequestError
         For an address that no file system here understands.
     """
-    if is_local(path):
-        local = unquote(urlsplit(path).path) if REMOTE.match(path) else os.path.expanduser(path)
-        return fs.LocalFileSystem(), local
-    try:
-        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise RequestError(
-            f"{path}: this address cannot be opened ({error}). Use a local path, gs://bucket/… or s3://bucket/….",
-            path=path,
-        ) from error
-    return found
+    if is_bucket(path):
+        return bucket_filesystem(path)
+    local = unquote(urlsplit(path).path) if is_url(path) else os.path.expanduser(path)
+    return fs.LocalFileSystem(), local
+
+
+class Place(str):
+    """A folder's path or address; ``/`` goes below it.
+
+    >>> Place("data/") / "run" / "a.parquet", Place("s3://bucket/data/") / "run"
+    ('data/run/a.parquet', 's3://bucket/data/run')
+    """
+
+    __slots__ = ()
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(f"{self.rstrip('/')}/{name}" if is_bucket(self) else os.path.join(self, name))
 
 
 def as_paths(paths: object) -> str | tuple[str, ...]:
@@ -126,7 +141,7 @@ def find_files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
 
 
 def _expand(path: str) -> list[SourceFile]:
-    address, query, system, inner = _take_apart(path)
+    address, system, inner = _take_apart(path)
     try:
         if MAGIC.search(inner) and system.get_file_info(inner).type == fs.FileType.NotFound:
             infos, root, pattern = *_glob(system, inner), True
@@ -143,7 +158,7 @@ def _expand(path: str) -> list[SourceFile]:
         raise RequestError(f"{path}: {what} (names that begin with _ or . are skipped).", path=path)
     return [
         SourceFile(
-            f"{address}{i.path.removeprefix('./')}{query}",
+            f"{address}{i.path.removeprefix('./')}",
             i.path[len(root) :].removeprefix("./").lstrip("/"),
             int(i.size),
         )
@@ -151,16 +166,10 @@ def _expand(path: str) -> list[SourceFile]:
     ]
 
 
-def _take_apart(path: str) -> tuple[str, str, fs.FileSystem, str]:
-    """What stands before and after the inner paths of a file system in the addresses of its files, and both."""
-    if is_local(path):
-        system, inner = filesystem(path)
-        return "", "", system, inner
-    base, mark, query = path.partition("?")
-    scheme, _, rest = base.partition("://")
-    user, at, bucket = rest.partition("/")[0].rpartition("@")
-    system, _ = filesystem(f"{scheme}://{user}{at}{bucket}{mark}{query}")
-    return f"{scheme}://{user}{at}", f"{mark}{query}", system, rest[len(user) + len(at) :]
+def _take_apart(path: str) -> tuple[str, fs.FileSystem, str]:
+    """What stands before the inner paths of a file system in the addresses of its files, and both."""
+    system, inner = filesystem(path)
+    return "" if is_local(path) else path[: len(path) - len(inner)], system, inner
 
 
 def _plain(system: fs.FileSystem, inner: str, path: str) -> tuple[list[fs.FileInfo], str]:
@@ -241,7 +250,7 @@ def partition_values(path: str) -> dict[str, str | None]:
     {'dt': '2013-01-01', 'carrier': 'A/B'}
     """
     found: dict[str, str | None] = {}
-    for folder in path.partition("?")[0].split("/")[:-1]:
+    for folder in path.split("/")[:-1]:
         name, equals, value = folder.partition("=")
         if not name or not equals:
             continue

@@ -11,7 +11,13 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["Fragment"]
+from featuremill.artifacts.errors import JobError
+
+__all__ = ["Fragment", "FragmentsExpired"]
+
+
+class FragmentsExpired(JobError):
+    """The rows are there, but can no longer be read as the fragments say; fragments made anew can be read."""
 
 
 @runtime_checkable

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from featuremill.artifacts.errors import FeaturemillError, JobError, MissingColumnError, RequestError, suggest
+from featuremill.core.files import Place, filesystem
+from featuremill.core.fragments import FragmentsExpired
 from featuremill.core.job_fragment import Split
 from featuremill.core.jobfile import RunnerSpec, SplitSpec
 from featuremill.core.memory import share_memory
 from featuremill.core.parquet_source import ParquetSource
 from featuremill.core.progress import Progress, ProgressReader
 from featuremill.core.quality.gates import QualityFailed
+from featuremill.core.quality.report_files import REPORT_FOLDER
 from featuremill.core.record import RowAccount, RunRecord, package_versions
+from featuremill.core.shards import REJECTED, ParquetShards, RowSink, Shard
+from featuremill.core.unfinished import CommitNote, NotCommitted, complete, make_commits
 from featuremill.transforms.arrays import value_type
 
 if TYPE_CHECKING:
+    from featuremill.core.bigquery.write import TableOutput
     from featuremill.core.dataset import FragmentResult, Staging
     from featuremill.core.quality.learned import Learnt
     from featuremill.core.quality.run_quality import RunQuality
 
-__all__ = ["JobRun", "TooManyBadRows", "empty_batch", "opened_split"]
+__all__ = ["JobRun", "TooManyBadRows", "completed", "empty_batch", "opened_split"]
+
+PIPELINES = 3
+"""So often a pipeline is run, where the fragments expire before it is through."""
 
 
 class TooManyBadRows(JobError):
@@ -62,6 +73,37 @@ def opened_split(spec: SplitSpec, schema: pa.Schema) -> Split:
     return split
 
 
+def _digest(job: Any) -> str:
+    """A digest of what a job says, whatever runs it."""
+    return hashlib.sha256(job.model_dump_json(exclude={"runner"}).encode()).hexdigest()
+
+
+def completed(
+    job: Any, output: Any, run_id: str | None, finish: Callable[[Staging, RunRecord, Mapping[str, Any]], None]
+) -> RunRecord | None:
+    """The record of a run that was killed while its rows were being committed to a table, and is completed now.
+
+    None where there is nothing to complete. `finish` publishes the run, given what it was to be told.
+
+    Raises
+    ------
+    JobError, RequestError
+        See :func:`~featuremill.core.unfinished.complete`.
+    """
+    if run_id is None or output.bigquery is None:
+        return None
+    from featuremill.core.bigquery.write import clean_up
+    from featuremill.core.dataset import Staging
+
+    def publish(note: Mapping[str, Any], record: RunRecord) -> None:
+        staging = Staging.from_note(output.path, run_id, note["staging"])
+        if not staging.is_published():
+            finish(staging, record, note["then"])
+        clean_up(note["leftovers"])
+
+    return complete(output.path, run_id, _digest(job), publish)
+
+
 class JobRun(ABC):
     """A job with its source opened, ready to be run once.
 
@@ -90,14 +132,24 @@ class JobRun(ABC):
         self.stages: dict[str, float] = {}
         self.quality: RunQuality | None = None
         """The checks and profiles, which a kind of job sets up when it knows the columns."""
+        self.notices: list[str] = []
+        """What happened on the way and should be known; warnings of the run's record."""
         self._job = job
         self._runner: RunnerSpec = job.runner
+        self.table: TableOutput | None = None
+        """Where the rows go, if not into files; see :meth:`open_table`."""
+        self._noted = False
         self.source = self.open_source()
         self.fragments = self.source.fragments()
 
     def open_source(self) -> Any:
         """The source of the rows: something with a schema, fragments, and a description."""
-        spec = self._job.source.parquet
+        source = self._job.source
+        if source.bigquery is not None:
+            from featuremill.core.bigquery.query import open_bigquery
+
+            return open_bigquery(source.bigquery)
+        spec = source.parquet
         return ParquetSource(
             spec.path,
             where=spec.where,
@@ -106,12 +158,25 @@ class JobRun(ABC):
             batch_rows=spec.batch_rows,
         )
 
+    def open_table(self, spec: Any, schema: pa.Schema, split_column: str | None, letters: pa.Schema) -> None:
+        """Look at the table that rows of a schema, and those set aside, go to; nothing happens without a `spec`."""
+        if spec is not None:
+            from featuremill.core.bigquery.write import TableOutput
+
+            self.table = TableOutput(spec, schema, split_column, letters, Place(self.output) / self.name)
+
+    def sink(self, staging: Staging, compression: str) -> RowSink:
+        """What workers write with."""
+        files = ParquetShards(staging.shards, compression)
+        return files if self.table is None else self.table.sink(files)
+
     def describe(self) -> None:
         """Look at the source as a whole; after the checks that cost less."""
         self.described: Mapping[str, Any] = self.source.describe()
-        if not self.described["rows"]:
-            path = self._job.source.parquet.path
-            raise RequestError(f"The source {path} has no rows; there is nothing to {self._job.kind}.", path=path)
+        if self.described["rows"] == 0:
+            facts = {key: self.described[key] for key in ("path", "table", "query") if self.described.get(key)}
+            shown = next((v if isinstance(v, str) else ", ".join(v) for v in facts.values()), "")
+            raise RequestError(f"The source {shown} has no rows; there is nothing to {self._job.kind}.", **facts)
 
     # --- what a kind of job says ------------------------------------------------------------------------------------
 
@@ -119,6 +184,11 @@ class JobRun(ABC):
     @abstractmethod
     def progress_stages(self) -> Sequence[str]:
         """The stages that workers note their progress in; each goes through all fragments."""
+
+    @property
+    def reads(self) -> Sequence[Sequence[str]]:
+        """The sets of columns that the pipeline reads of the source; by default all columns at once."""
+        return [self.source.schema.names]
 
     def prepare_to_run(self) -> None:  # noqa: B027  # most kinds have nothing to do
         """What can be checked only shortly before the run; nothing has been written yet."""
@@ -142,7 +212,7 @@ class JobRun(ABC):
         from featuremill.core.dataset import Staging
 
         self._began, started = time.monotonic(), datetime.now(UTC)
-        staging = Staging(self.output, self.name)
+        staging = Staging(self.output, self.name, shared_disk=self._runner.is_direct)
         self.prepare_to_run()
         staging.open()
         self._facts: dict[str, Any] = {
@@ -150,21 +220,52 @@ class JobRun(ABC):
             "job": self._job.name,
             "kind": self._job.kind,
             "started": started.isoformat(timespec="seconds"),
-            "source": dict(self.described),
             "versions": package_versions(),
         }
         try:
-            with self._following(staging, progress), self.timed("pipeline"):
-                self.run_pipeline(staging, beam_options)
-            return self.commit(staging)
+            if self.table is not None:
+                self.table.open(self.name)
+            with self.reading():
+                self._run_pipeline(staging, progress, beam_options)
+                return self.commit(staging)
         except BaseException as error:
             self._leave_failure(staging, error)
             raise
+        finally:
+            self._clean_up()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the source within the block: a query runs first, and is known better afterwards."""
+        planned = self.source
+        with planned.reading() as self.source:
+            if self.source is not planned:
+                self.describe()
+            yield
+
+    def _run_pipeline(
+        self, staging: Staging, progress: Callable[[Progress], None] | None, beam_options: Sequence[str]
+    ) -> None:
+        """The pipeline, again from its start where its fragments expired; nothing was published by then."""
+        for left in reversed(range(PIPELINES)):
+            self.fragments = self.source.fragments(self.reads)
+            try:
+                with self._following(staging, progress), self.timed("pipeline"):
+                    self.run_pipeline(staging, beam_options)
+            except FragmentsExpired as error:
+                if not left:
+                    raise
+                self.notices.append(f"The pipeline ran again from its start: {error}")
+                staging.open()
+            else:
+                return
 
     def record(self, **facts: Any) -> RunRecord:
         """The run's record as of now."""
         seconds = round(time.monotonic() - self._began, 3)
-        return RunRecord(**{**self._facts, **facts}, seconds=seconds, stages=self.stages)
+        facts["warnings"] = (*self.notices, *facts.get("warnings", ()))
+        known = {**self._facts, "source": dict(self.described), **facts}
+        return RunRecord(**known, seconds=seconds, stages=self.stages)
 
     def look(self, staging: Staging, results: Sequence[FragmentResult], learned: Learnt | None = None) -> None:
         """Judge what the workers collected for the checks and profiles; before any of the run's gates."""
@@ -184,7 +285,7 @@ class JobRun(ABC):
         return [] if self.quality is None else self.quality.gate(rows)
 
     def report(self, staging: Staging, record: RunRecord) -> RunRecord:
-        """Write the report into the staging folder; the record with its place."""
+        """Let the report be part of the run; the record with its place."""
         if self.quality is None or self.quality.found is None or record.rows is None:
             return record
         with self.timed("report"):
@@ -201,11 +302,11 @@ class JobRun(ABC):
 
     @contextlib.contextmanager
     def _following(self, staging: Staging, progress: Callable[[Progress], None] | None) -> Iterator[None]:
-        if progress is None:
+        if progress is None or staging.progress is None:
             yield
             return
         stages = dict.fromkeys(self.progress_stages, len(self.fragments))
-        with ProgressReader(staging.progress, stages, progress):
+        with ProgressReader(Path(staging.progress), stages, progress):
             yield
 
     def account(self, staging: Staging, results: Sequence[FragmentResult], most_aside: int) -> RowAccount:
@@ -216,9 +317,8 @@ class JobRun(ABC):
         JobError
             When a row is missing or came twice, or more than `most_aside` were set aside.
         """
-        from featuremill.core.dataset import REJECTED
-
         source, kept = self.described["rows"], sum(r.read - r.left_out for r in results)
+        read, promised = sum(r.read for r in results), self.source.rows
         rows = RowAccount(
             source=source,
             filtered=source - kept,
@@ -228,10 +328,10 @@ class JobRun(ABC):
         )
         lost = [r.fragment for r in results if not r.balanced or r.promised not in (None, r.read)]
         everyone = sorted(r.fragment for r in results) == sorted(f.key for f in self.fragments)
-        if lost or not rows.balanced or not everyone:
+        if lost or not rows.balanced or not everyone or promised not in (None, read) or rows.filtered < 0:
             raise JobError(
-                f"Rows are missing: {rows.source:,} in the source, {rows.filtered:,} filtered out, {rows.written:,} "
-                f"written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
+                f"Rows are missing: {rows.source:,} in the source, {read:,} read, {rows.filtered:,} filtered out, "
+                f"{rows.written:,} written, {rows.aside:,} set aside (fragments {lost[:5]}). Nothing was published.",
                 rows=rows,
             )
         bad = rows.aside - rows.quarantined
@@ -243,24 +343,116 @@ class JobRun(ABC):
             )
         return rows
 
+    # --- rows that go to a table ------------------------------------------------------------------------------------
+
+    def letters(self, results: Sequence[FragmentResult]) -> list[dict[str, Any]]:
+        """The commit of the rows set aside, written to their table where there is one; before their files are taken."""
+        shards = [s for r in results for s in r.shards if s.split == REJECTED]
+        if self.table is None or not shards:
+            return []
+        planned = self.table.letters(_batches(shards))
+        return [] if planned is None else [planned]
+
+    def commit_rows(
+        self,
+        staging: Staging,
+        results: Sequence[FragmentResult],
+        letters: Sequence[Mapping[str, Any]],
+        record: RunRecord,
+        then: Mapping[str, Any],
+    ) -> RunRecord:
+        """Let the rows be in their table, all or none; the record with what went wrong on the way.
+
+        Parameters
+        ----------
+        letters
+            What :meth:`letters` gave.
+        then
+            What :func:`completed` is to tell, should this process end before the run is published.
+
+        Raises
+        ------
+        JobError
+            When they are not, or it cannot be told whether they are.
+        """
+        if self.table is None:
+            return record
+        note = CommitNote(self.output, self.name)
+        commits = [self.table.commit_of([s for r in results for s in r.shards]), *letters]
+        note.put(
+            {
+                "job": _digest(self._job),
+                "commits": commits,
+                "staging": staging.to_note(),
+                "record": asdict(record),
+                "then": dict(then),
+                "leftovers": self.table.leftovers(),
+            }
+        )
+        self._noted = True
+        try:
+            if staging.is_published() or not staging.is_open():
+                raise NotCommitted(f"Another run of the name {self.name} took the place. Nothing was committed.")
+            with self.timed("table"):
+                warnings = make_commits(commits)
+        except NotCommitted:
+            note.remove()
+            self._noted = False
+            raise
+        return replace(record, warnings=(*record.warnings, *warnings))
+
+    @contextlib.contextmanager
+    def publishing(self, staging: Staging) -> Iterator[None]:
+        """Publish the run within the block; afterwards nobody has to complete it."""
+        try:
+            yield
+        finally:
+            if self._noted and staging.is_published():
+                CommitNote(self.output, self.name).remove()
+                self._noted = False
+
+    def _clean_up(self) -> None:
+        """Take away what rows waited in, unless another process is to commit them."""
+        if self.table is not None and not self._noted:
+            from featuremill.core.bigquery.write import clean_up
+
+            clean_up(self.table.leftovers())
+
     def _leave_failure(self, staging: Staging, error: BaseException) -> None:
         """What a failed run leaves: the rows set aside, and a record that says that it failed."""
-        from featuremill.core.dataset import REJECTED, leave_dead_letters
+        from featuremill.core.dataset import leave_dead_letters
 
+        if self._noted:
+            # Whether the rows are in their table is not known; who runs the job again finds out.
+            return
         rows = getattr(error, "rows", None) if isinstance(error, TooManyBadRows | QualityFailed) else None
-        if not staging.path.exists():
+        if not staging.is_open():
+            staging.close()
             return
         record = self.record(
             status="failed",
             rows=rows,
             error=str(error) or type(error).__name__,
-            dead_letters=str(staging.final / REJECTED) if rows is not None and rows.aside else None,
+            dead_letters=staging.final / REJECTED if rows is not None and rows.aside else None,
         )
         # Where not even that can be written, the first error is the one to tell.
         with contextlib.suppress(Exception):
             record = self.report(staging, record)
         if record.report is None:
             # What was found before the run failed otherwise is no report.
-            shutil.rmtree(staging.report, ignore_errors=True)
+            staging.forget_texts(REPORT_FOLDER)
+        with contextlib.suppress(FeaturemillError, OSError):
+            if rows is not None and (letters := self.letters(staging.load_results())):
+                make_commits(letters)
         with contextlib.suppress(FeaturemillError, OSError):
             leave_dead_letters(staging, record.to_json(), keep=record.dead_letters is not None)
+
+
+def _batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+    """The rows of files, a batch at a time."""
+    import pyarrow.parquet as pq
+
+    for shard in shards:
+        system, path = filesystem(shard.path)
+        with system.open_input_file(path) as file:
+            yield from pq.ParquetFile(file).iter_batches()

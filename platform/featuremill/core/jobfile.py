@@ -6,12 +6,14 @@ models are what a job is built from in Python.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, GetPydanticSchema, field_validator, model_validator
 from pydantic_core import core_schema
 
 from featuremill.artifacts.errors import RequestError
+from featuremill.core.bigquery.spec import BigQuerySpec
+from featuremill.core.bigquery.write_spec import BigQueryDataset
 from featuremill.core.quality.spec import QualitySpec
 from featuremill.core.strict import NAME, Strict
 from featuremill.transforms.contract import Transform
@@ -115,9 +117,35 @@ class ParquetSpec(Strict):
 
 
 class SourceSpec(Strict):
-    """Where the rows come from."""
+    """Where the rows come from: one of two.
 
-    parquet: ParquetSpec
+    >>> SourceSpec(parquet=ParquetSpec(path="data")).given.path
+    'data'
+    >>> SourceSpec()
+    Traceback (most recent call last):
+    ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for SourceSpec
+      Value error, a source is one of parquet and bigquery, got none of them ...
+    """
+
+    parquet: ParquetSpec | None = None
+    """Parquet files."""
+    bigquery: BigQuerySpec | None = None
+    """A table or a query of BigQuery."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        kinds = list(type(self).model_fields)
+        given = [k for k in kinds if getattr(self, k) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none of them"
+            raise ValueError(f"a source is one of {', '.join(kinds[:-1])} and {kinds[-1]}, got {got}")
+        return self
+
+    @property
+    def given(self) -> Any:
+        """The one that is given."""
+        return next(found for k in type(self).model_fields if (found := getattr(self, k)) is not None)
 
 
 class SplitSpec(Strict):
@@ -185,6 +213,9 @@ class DatasetSpec(Strict):
     """Where the transformed rows go."""
 
     path: str
+    """The folder; each run makes one of its own in it, with the rows, the manifest and the run's record."""
+    bigquery: BigQueryDataset | None = None
+    """A table for the rows; manifest, record and rows set aside are in the folder all the same."""
     format: Literal["parquet"] = "parquet"
     compression: Literal["snappy", "zstd", "lz4", "gzip", "none"] = "snappy"
 

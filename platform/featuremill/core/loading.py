@@ -110,7 +110,7 @@ def _where(content: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any] | 
     if "key" in facts:
         return _deeper(content, facts["key"], facts)
     kind, column, parameter = facts.get("transform"), facts.get("column"), facts.get("parameter")
-    source = content["source"]["parquet"]
+    source_kind, source = next((k, v) for k, v in content["source"].items() if v)
     if isinstance(kind, str):
         for i, step in enumerate(content["transforms"]):
             columns = (step.get("config") or {}).get("columns") or []
@@ -120,12 +120,13 @@ def _where(content: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Any] | 
                 return ["transforms", i]
         return None
     if parameter in source:
-        return ["source", "parquet", parameter]
+        return ["source", source_kind, parameter]
     keys = (content.get("split") or {}).get("by") or []
     if column in keys:
         return ["split", "by", keys.index(column)]
-    if "path" in facts and (facts["path"] == source["path"] or facts["path"] in source["path"]):
-        return ["source", "parquet", "path"]
+    paths = source.get("path") or ()
+    if "path" in facts and (facts["path"] == paths or facts["path"] in paths):
+        return ["source", source_kind, "path"]
     return None
 
 

@@ -8,16 +8,22 @@ integers delta-encoded and floats plain 0.21 s and 44 MB.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import tempfile
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from featuremill.artifacts.buckets import is_bucket
+from featuremill.artifacts.errors import ColumnTypeError
+from featuremill.artifacts.store import open_store
 from featuremill.transforms.arrays import is_list, is_text, value_type
 
-__all__ = ["ShardFile", "stored_schema"]
+__all__ = ["ShardFile", "remove_shard", "stored_schema"]
 
 
 ROWS_PER_GROUP = 131_072
@@ -32,10 +38,13 @@ class ShardFile:
 
     Text gets dictionaries, integers and times delta encoding, everything else is stored plainly.
 
+    What goes to a bucket is written to this machine's temporary folder first, and uploaded by :meth:`close`: a file
+    that fails on the way leaves nothing behind there, and costs nothing.
+
     Parameters
     ----------
     path
-        Where; an existing file is overwritten.
+        Where, here or in a bucket; an existing file is overwritten, folders are made.
     schema
         Of every batch.
     compression
@@ -45,10 +54,16 @@ class ShardFile:
     def __init__(self, path: str, schema: pa.Schema, compression: str) -> None:
         self.path = path
         self.rows = 0
+        self.bytes = 0
+        """Of the whole file, once it is closed."""
+        self.sha256 = ""
+        """The same."""
+        self._file = _scratch() if is_bucket(path) else path
+        os.makedirs(os.path.dirname(self._file) or ".", exist_ok=True)
         leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
         self._schema = schema
         self._writer = pq.ParquetWriter(
-            path,
+            self._file,
             schema,
             compression=compression,
             use_dictionary=[name for name, type_ in leaves if _wants_dictionary(type_)],
@@ -76,16 +91,38 @@ class ShardFile:
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
     def close(self) -> None:
-        """Write what is left and the footer."""
+        """Write what is left and the footer; afterwards the file is at its path."""
         self._flush()
         self._writer.close()
+        with open(self._file, "rb") as stream:
+            self.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.bytes = os.path.getsize(self._file)
+        if self._file != self.path:
+            folder, _, name = self.path.rpartition("/")
+            open_store(folder).upload(name, Path(self._file))
+            os.remove(self._file)
 
     def discard(self) -> None:
         """Close, and remove the file."""
         self._waiting = []
         self._writer.close()
         with contextlib.suppress(FileNotFoundError):
-            os.remove(self.path)
+            os.remove(self._file)
+
+
+def _scratch() -> str:
+    handle, path = tempfile.mkstemp(prefix="featuremill-", suffix=".parquet")
+    os.close(handle)
+    return path
+
+
+def remove_shard(path: str) -> None:
+    """Delete a closed file, here or in a bucket; nothing happens when there is none."""
+    if is_bucket(path):
+        folder, _, name = path.rpartition("/")
+        open_store(folder).delete(name)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 def stored_schema(schema: pa.Schema, made: Collection[str]) -> pa.Schema:
@@ -98,9 +135,20 @@ def stored_schema(schema: pa.Schema, made: Collection[str]) -> pa.Schema:
     >>> made = pa.schema([pa.field("v", pa.list_(pa.float32(), 2))])
     >>> stored_schema(made, {"v"}).field("v").type
     ListType(list<item: float>)
+    >>> stored_schema(pa.schema([("pause", pa.month_day_nano_interval())]), set())
+    Traceback (most recent call last):
+    featuremill.artifacts.errors.ColumnTypeError: 'pause' is month_day_nano_interval, which Parquet cannot hold. Leave
+    it out with columns, or make it a number in a query.
     """
     fields = []
     for f in schema:
+        if any(pt.is_interval(type_) for _, type_ in _leaves(f.name, f.type)):
+            raise ColumnTypeError(
+                f"{f.name!r} is {f.type}, which Parquet cannot hold. Leave it out with columns, or make it a number in "
+                "a query.",
+                column=f.name,
+                type=str(f.type),
+            )
         unsafe = pt.is_fixed_size_list(f.type) and f.nullable and f.name in made
         fields.append(f.with_type(pa.list_(f.type.value_type)) if unsafe else f)
     return pa.schema(fields)

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -283,8 +284,8 @@ class ParquetSource:
     ----------
     path
         A file, a folder (with all folders below), a pattern such as ``"data/**/*.parquet"``, or a list of those; local,
-        ``gs://`` or ``s3://``. Names that begin with ``_`` or ``.`` are skipped. Folders named ``column=value`` become
-        columns, after those of the files: int64, date32 or string, whatever fits all values.
+        ``gs://``, ``s3://`` or ``az://``. Names that begin with ``_`` or ``.`` are skipped. Folders named
+        ``column=value`` become columns, after those of the files: int64, date32 or string, whatever fits all values.
     where
         Which rows to keep, see :class:`Where`. Row groups and files that cannot hold such rows are not read.
     columns
@@ -366,8 +367,14 @@ class ParquetSource:
         known = [f.rows for f in self._plan.fragments]
         return None if any(r is None for r in known) else sum(r or 0 for r in known)
 
-    def fragments(self) -> list[ParquetFragment]:
+    def reading(self) -> AbstractContextManager[ParquetSource]:
+        """The source to read from, within the block: itself."""
+        return nullcontext(self)
+
+    def fragments(self, reads: Sequence[Sequence[str]] = ()) -> list[ParquetFragment]:
         """The rows in pieces, sorted by file and row group; empty when no row can be there.
+
+        The sets of columns to be read make no difference here: any can be read of every fragment.
 
         The cut depends on the files and on `fragment_rows` and `fragment_bytes` alone: a filter leaves fragments out,
         and the others keep their keys.

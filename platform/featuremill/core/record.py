@@ -60,6 +60,8 @@ class RunRecord:
     """Rows by split."""
     dataset: str | None = None
     """The folder with the splits, or the predictions, and the manifest."""
+    table: str | None = None
+    """The BigQuery table with the rows, where they went to one."""
     dead_letters: str | None = None
     """The folder with the rows set aside, when there are any."""
     artifact: Mapping[str, Any] = field(default_factory=dict)

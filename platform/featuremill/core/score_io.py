@@ -8,9 +8,6 @@ is published unless they agree.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,13 +25,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import featuremill.core.batch_coders  # noqa: F401  # how Beam weighs the batches of ReadFeatures
 from featuremill.artifacts.errors import JobError
-from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging, save_results
+from featuremill.core.dataset import FragmentResult, Staging, save_results
 from featuremill.core.feature_recipe import CARRIED, FRAGMENT, ROW, BoundRecipe, FeatureRecipe, carried, numbered
 from featuremill.core.job_fragment import JobFragment
-from featuremill.core.parquet_sink import ShardFile
 from featuremill.core.quality.collecting import QUALITY
 from featuremill.core.quality.riding import RAW, Riding
 from featuremill.core.quality.screen import take_out
+from featuremill.core.shards import REJECTED, Attempt, RowSink, Shard
 from featuremill.transforms.rejects import Reject
 
 __all__ = [
@@ -218,21 +215,18 @@ class WriteBatches(beam.DoFn):  # type: ignore[misc]
 
     Parameters
     ----------
-    folder
-        Where; it is made when there is a first row.
+    sink
+        Where they go.
     split
-        What the files are called in the manifest.
+        What the shards are called in the manifest.
     schema
         What is written; batches have these columns, the ones of the source carried, and say where each row comes from.
-    compression
-        A codec's name, or "none".
     """
 
-    def __init__(self, folder: str, split: str, schema: pa.Schema, compression: str) -> None:
-        self.folder = folder
+    def __init__(self, sink: RowSink, split: str, schema: pa.Schema) -> None:
+        self.sink = sink
         self.split = split
         self.schema = schema
-        self.compression = compression
         self.written = Metrics.counter("featuremill", "rows_aside" if split == REJECTED else "rows_written")
 
     def setup(self) -> None:
@@ -266,50 +260,46 @@ class WriteBatches(beam.DoFn):  # type: ignore[misc]
     def _new(self, fragment: str) -> _FragmentFile:
         if len(self._open) >= OPEN_FILES:
             self._close(next(iter(self._open)))
-        os.makedirs(self.folder, exist_ok=True)
-        path = os.path.join(self.folder, f"{fragment}.{uuid.uuid4().hex}.parquet")
-        return _FragmentFile(ShardFile(path, self.schema, self.compression))
+        return _FragmentFile(self.sink.attempt(fragment), self.split)
 
     def _close(self, fragment: str) -> None:
-        file = self._open.pop(fragment)
-        self._done.append(FragmentShard(fragment, file.first, file.close(self.split), dict(file.models)))
+        file = self._open[fragment]
+        self._done.append(FragmentShard(fragment, file.first, file.close(), dict(file.models)))
+        del self._open[fragment]
 
     def _discard(self) -> None:
         """Forget a bundle that failed."""
         for file in self._open.values():
             file.discard()
         for item in self._done:
-            if os.path.exists(item.shard.path):
-                os.remove(item.shard.path)
+            self.sink.remove(item.shard)
         self._open, self._done = {}, []
 
 
 class _FragmentFile:
-    """A file, the lowest position of a row in it, and how many rows are whose."""
+    """One attempt, the lowest position of a row in it, and how many rows are whose."""
 
-    def __init__(self, file: ShardFile) -> None:
-        self._file = file
+    def __init__(self, attempt: Attempt, split: str) -> None:
+        self._attempt = attempt
+        self._split = split
         self.first = -1
         self.models: Counter[str] = Counter()
 
     def write(self, batch: pa.RecordBatch, rows: pa.Array) -> None:
         lowest = pc.min(rows).as_py()
         self.first = lowest if self.first < 0 else min(self.first, lowest)
-        self._file.write(batch)
+        self._attempt.write(self._split, batch)
 
     def count(self, versions: pa.Array) -> None:
         for found in pc.value_counts(versions).to_pylist():
             self.models[found["values"]] += found["counts"]
 
-    def close(self, split: str) -> Shard:
-        self._file.close()
-        path = self._file.path
-        with open(path, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return Shard(split, path, self._file.rows, os.path.getsize(path), digest)
+    def close(self) -> Shard:
+        (shard,) = self._attempt.close()
+        return shard
 
     def discard(self) -> None:
-        self._file.discard()
+        self._attempt.discard()
 
 
 def by_fragment(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -330,7 +320,7 @@ class WriteResults(beam.PTransform):  # type: ignore[misc]
 
     def __init__(self, staging: Staging) -> None:
         super().__init__()
-        self.path = str(staging.results)
+        self.path = staging.results
 
     def expand(self, facts: beam.PCollection[Fact]) -> beam.PCollection[str]:
         return facts | "List" >> beam.combiners.ToList() | "Write" >> beam.Map(_write_results, self.path)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from featuremill.core.bigquery.write_spec import BigQueryTable
 from featuremill.core.jobfile import RunnerSpec, SplitSpec
 from featuremill.core.models.groups import Models
 from featuremill.core.models.spec import ModelSpec
@@ -39,6 +40,8 @@ class PredictionsSpec(Strict):
     """The columns that say which row it is, as the source has them."""
     columns: list[str] = Field(default_factory=list)
     """More columns of the source to be kept, such as the true answer."""
+    bigquery: BigQueryTable | None = None
+    """A table for the predictions; manifest, record and rows set aside are in the folder all the same."""
     compression: Literal["snappy", "zstd", "lz4", "gzip", "none"] = "snappy"
 
     @model_validator(mode="after")
@@ -106,6 +109,8 @@ class ScoreJob(Strict):
             )
         elif self.split is not None:
             raise ValueError("split is for rows that are there already; rows that arrive are all scored")
+        elif self.output.bigquery is not None:
+            raise ValueError("output.bigquery is for rows that are there already, which are committed all at once")
         if self.refresh is not None and self.refresh.artifact is not None and "@" not in (self.artifact or ""):
             raise ValueError("refresh.artifact follows an alias: write artifact: ROOT/NAME@ALIAS")
         return self

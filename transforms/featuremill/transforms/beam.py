@@ -50,16 +50,28 @@ class Transforms(Provider):
     schema
         The schema of the rows; needed where Beam's own steps (:class:`~featuremill.transforms.stock.Stock`) are among
         the transforms, since Beam has to know the types while the pipeline is built.
+    folder
+        Where the artifact goes; None: below MLTransform's location, which Beam wants on a disk or in Cloud Storage. A
+        folder of its own may be in any bucket.
     """
 
-    def __init__(self, transforms: Sequence[Transform], *, shards: int = 1, schema: pa.Schema | None = None) -> None:
+    def __init__(
+        self,
+        transforms: Sequence[Transform],
+        *,
+        shards: int = 1,
+        schema: pa.Schema | None = None,
+        folder: str | None = None,
+    ) -> None:
         self.transforms = tuple(transforms)
         self.shards = shards
         self.schema = schema
+        self.folder = folder
 
     def get_ptransform_for_processing(self, **kwargs: Any) -> Handler:
         """A handler, which takes the transforms when MLTransform appends this provider to it."""
-        handler = super().get_ptransform_for_processing(**kwargs)
+        given = {} if self.folder is None else {"artifact_location": self.folder}
+        handler = super().get_ptransform_for_processing(**kwargs | given)
         handler.shards = self.shards
         handler.schema = self.schema
         return handler

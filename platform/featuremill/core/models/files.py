@@ -77,7 +77,7 @@ def fetch(store: Store, name: str, folder: Path) -> Path:
         for each in names:
             copy = target / each
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(store.get(each))
+            store.download(each, copy)
         _copies[key] = target / name
     return _copies[key]
 

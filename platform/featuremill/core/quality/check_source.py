@@ -30,11 +30,11 @@ class CheckSource(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, fragments: beam.PCollection[JobFragment]) -> beam.PCollection[str]:
         found = fragments | "Check" >> beam.ParDo(_CheckFragment(self.riding)).with_outputs(QUALITY, main="results")
-        combine_quality(found[QUALITY], self.riding.collecting, str(self.staging.quality))
+        combine_quality(found[QUALITY], self.riding.collecting, self.staging.quality)
         return (
             found.results
             | "List" >> beam.combiners.ToList()
-            | "WriteResults" >> beam.Map(save_results, str(self.staging.results))
+            | "WriteResults" >> beam.Map(save_results, self.staging.results)
         )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from featuremill.artifacts.errors import ArtifactError, FeaturemillError, MissingArtifactError, RequestError
 from featuremill.artifacts.layout import PROFILE
 from featuremill.artifacts.reader import Artifact, load
+from featuremill.artifacts.store import open_store
 from featuremill.core.quality.profile import Profile
 from featuremill.core.quality.profile_stats import kind_of
 from featuremill.core.quality.report import Report
-from featuremill.core.quality.report_files import JSON_FILE, REPORT_FOLDER
+from featuremill.core.quality.report_files import JSON_FILE, REPORT_FOLDER, runs_with_reports
+from featuremill.core.staging import RECORD
 
 __all__ = [
     "Reference",
@@ -106,18 +107,20 @@ def named_reference(against: str) -> Reference:
     return found
 
 
-def previous_report(folder: Path, run: str, *, done: bool = False) -> Report | None:
+def previous_report(folder: str, run: str, *, done: bool = False) -> Report | None:
     """The report of the latest run in a folder of runs, other than `run`; None where there is none that can be read.
 
     With `done`, of the latest that went to its end: what a gate stopped is nothing to compare with.
     """
-    # Runs that are under way, or were killed, have hidden folders.
-    found = [p for p in folder.glob(f"[!.]*/{REPORT_FOLDER}/{JSON_FILE}") if p.parent.parent.name != run]
-    for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
+    store = open_store(folder)
+    for other in runs_with_reports(store):
+        if other == run:
+            continue
+        path = f"{other}/{REPORT_FOLDER}/{JSON_FILE}"
         try:
-            if not done or json.loads((path.parent.parent / "run.json").read_bytes())["status"] == "done":
-                return Report.from_json(path.read_bytes(), str(path))
-        except (FeaturemillError, OSError, ValueError, LookupError, TypeError):
+            if not done or json.loads(store.get(f"{other}/{RECORD}"))["status"] == "done":
+                return Report.from_json(store.get(path), f"{store.root}/{path}")
+        except (FeaturemillError, ValueError, LookupError, TypeError):
             # What an older or a newer release left is no reason to fail a run that has its results.
             continue
     return None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
+from featuremill.artifacts.errors import MissingArtifactError
 from featuremill.artifacts.store import Store, as_store
 from featuremill.core.quality.report import Report
 
-__all__ = ["JSON_FILE", "PAGE_FILE", "REPORT_FOLDER", "TEXT_FILE", "read_report", "write_report"]
+__all__ = ["JSON_FILE", "PAGE_FILE", "REPORT_FOLDER", "TEXT_FILE", "read_report", "runs_with_reports", "write_report"]
 
 REPORT_FOLDER = "report"
 """In a run's folder, beside its run record."""
 
 PAGE_FILE, JSON_FILE, TEXT_FILE = "index.html", "report.json", "report.md"
+
+_LOOKS = 16
+"""So many runs are looked at at a time, which takes a while in a bucket."""
 
 
 def write_report(report: Report, place: Store | str | os.PathLike[str]) -> dict[str, int]:
@@ -62,3 +68,27 @@ def read_report(place: Store | str | os.PathLike[str]) -> Report:
     """
     store = as_store(place)
     return Report.from_json(store.get(JSON_FILE), f"{store.root}/{JSON_FILE}")
+
+
+def runs_with_reports(place: Store | str | os.PathLike[str]) -> list[str]:
+    """The names of the runs in a folder of runs that left a report, the latest first; none where there is no folder.
+
+    >>> runs_with_reports("no/such/folder")
+    []
+    """
+    store = as_store(place)
+
+    def written(run: str) -> datetime | None:
+        try:
+            return store.modified(f"{run}/{REPORT_FOLDER}/{JSON_FILE}")
+        except MissingArtifactError:
+            return None
+
+    try:
+        # Runs that are under way, or were killed, have hidden folders.
+        runs = [name for name in store.folders() if not name.startswith(".")]
+    except MissingArtifactError:
+        return []
+    with ThreadPoolExecutor(_LOOKS) as pool:
+        found = [(when, run) for run, when in zip(runs, pool.map(written, runs), strict=True) if when is not None]
+    return [run for _, run in sorted(found, reverse=True)]

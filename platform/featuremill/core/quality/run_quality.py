@@ -1,8 +1,8 @@
 """The checks and profiles of one run, from the job file to the report.
 
 Before the run everything that can be wrong with a suite, a contract or a reference is told, and the statistics that
-the workers collect are planned. After it the states are judged, the gates opened or closed, and the report is written
-into the staging folder, from where it goes the way of the run: with its results, or with the record of its failure.
+the workers collect are planned. After it the states are judged, the gates opened or closed, and the report is made,
+which goes the way of the run: with its results, or with the record of its failure.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from obstore.store import MemoryStore
 
 from featuremill.artifacts.errors import MissingColumnError, MissingExtraError, suggest
 from featuremill.artifacts.layout import PROFILE as PROFILE_FILE
-from featuremill.artifacts.store import open_store
+from featuremill.artifacts.store import ObjectStore, open_store
 from featuremill.core.explain import at
 from featuremill.core.feature_recipe import FRAGMENT, ROW
+from featuremill.core.files import Place
 from featuremill.core.quality.collecting import Collecting
 from featuremill.core.quality.drift import ColumnDrift, compare
 from featuremill.core.quality.gates import QualityFailed, check_reasons, drift_reasons, schema_reasons
@@ -41,6 +42,7 @@ from featuremill.core.quality.report_files import PAGE_FILE, REPORT_FOLDER, writ
 from featuremill.core.quality.riding import OUTPUT, RAW, WRITTEN, Riding
 from featuremill.core.quality.run_report import Found, report_of
 from featuremill.core.quality.schema_contract import SchemaContract, check_schema, load_contract, refuse
+from featuremill.core.quality.screen import Screen
 from featuremill.core.quality.spec import QualitySpec
 from featuremill.core.record import RowAccount, RunRecord
 from featuremill.transforms.arrays import value_type
@@ -104,7 +106,7 @@ class RunQuality:
     ) -> None:
         self.spec = spec
         self.run = run
-        self.folder = Path(folder).absolute()
+        self.folder = Place(open_store(folder).root)
         self.raw = plain_schema(raw)
         self.output = None if output is None else plain_schema(output)
         self.makes = self.output if makes is None else plain_schema(makes)
@@ -175,14 +177,23 @@ class RunQuality:
         sides[RAW].update(_named(PROFILE, profiled))
         return {side: found for side, found in sides.items() if found}
 
+    @cached_property
+    def screen(self) -> Screen | None:
+        """The checks of the rows as they are read that cost a row its place."""
+        return screen_of(self.suites, RAW, self.raw)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the source that are checked or profiled, in its order."""
+        raw = {c for analyzer in self.statistics.get(RAW, {}).values() for c in analyzer.inputs} - {FRAGMENT, ROW}
+        read = {*raw, *(self.screen.columns if self.screen else ())}
+        return tuple(name for name in self.raw.names if name in read)
+
     def riding(self, fragments: int) -> Riding:
         """What the workers are told, in a job of so many fragments."""
-        screen, output_screen = screen_of(self.suites, RAW, self.raw), screen_of(self.suites, OUTPUT, self.output)
         shards = min(MOST_SHARDS, 1 + fragments // FRAGMENTS_PER_SHARD)
-        raw = {c for analyzer in self.statistics.get(RAW, {}).values() for c in analyzer.inputs} - {FRAGMENT, ROW}
-        read = {*raw, *(screen.columns if screen else ())}
-        columns = tuple(name for name in self.raw.names if name in read)
-        return Riding(Collecting(self.statistics, shards), screen, output_screen, columns)
+        output_screen = screen_of(self.suites, OUTPUT, self.output)
+        return Riding(Collecting(self.statistics, shards), self.screen, output_screen, self.columns)
 
     def plan(self) -> dict[str, Any]:
         """What is checked and where, JSON-ready."""
@@ -202,7 +213,7 @@ class RunQuality:
     def look(
         self, staging: Staging, results: Sequence[FragmentResult], learned: Learnt | None = None
     ) -> Found:
-        """Judge what the workers collected; Great Expectations' own results go into the staging folder.
+        """Judge what the workers collected.
 
         Parameters
         ----------
@@ -210,10 +221,12 @@ class RunQuality:
             What the artifact of the job knows.
         """
         self._learned = learned or Learnt()
-        states = Collecting(self.statistics).states(str(staging.quality)) if self.statistics else {}
+        states = Collecting(self.statistics).states(staging.quality) if self.statistics else {}
         read, written = sum(r.read - r.left_out for r in results), sum(r.written for r in results)
-        store = open_store(staging.report)
-        judged = [s.judge(states.get(s.side, {}), self.run, store, docs=self.spec.data_docs) for s in self.suites]
+        self._files = ObjectStore(MemoryStore(), REPORT_FOLDER)
+        judged = [
+            s.judge(states.get(s.side, {}), self.run, self._files, docs=self.spec.data_docs) for s in self.suites
+        ]
         taken = [out for suite in self.suites for out in suite.taken_out]
         previous = previous_report(self.folder, self.run)
         sections: tuple[ProfileSection, ...] = ()
@@ -297,17 +310,20 @@ class RunQuality:
         return {PROFILE_FILE: profile_bytes(found.profile("raw"), found.profile("output"))} if found.profiles else {}
 
     def report(self, staging: Staging, record: RunRecord) -> RunRecord:
-        """Write the report into the staging folder; the record with its place, and with what hinders its page."""
+        """Let the report be part of the run; the record with its place, and with what hinders its page."""
         found = self.found or Found()
         report, before = report_of(record, found, self.spec.on_failure, self._learned), found.previous
         if before is not None:
             page = f"../../{before.run}/{REPORT_FOLDER}/{PAGE_FILE}"
             report = replace(report, previous=compared(report, before, link=page))
-        record = replace(record, report=str(staging.final / REPORT_FOLDER))
+        record = replace(record, report=staging.final / REPORT_FOLDER)
         try:
-            write_report(report, staging.report)
+            write_report(report, self._files)
         except MissingExtraError as error:
-            return replace(record, warnings=(*record.warnings, str(error)))
+            record = replace(record, warnings=(*record.warnings, str(error)))
+        # The page comes last: whoever finds it in a bucket finds the others.
+        for name in sorted(self._files.list(), key=lambda name: name == PAGE_FILE):
+            staging.write_text(f"{REPORT_FOLDER}/{name}", self._files.get(name).decode())
         return record
 
 

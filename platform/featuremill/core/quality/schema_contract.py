@@ -13,6 +13,7 @@ A contract is a file (YAML or JSON) or stands in the job file::
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ import pyarrow as pa
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from featuremill.artifacts.errors import RequestError, suggest
+from featuremill.artifacts.errors import MissingArtifactError, RequestError, StoreError, suggest
+from featuremill.artifacts.store import open_store
 from featuremill.core.strict import Strict
 from featuremill.transforms.arrays import value_type
 
@@ -72,7 +74,7 @@ class SchemaFinding:
 
 
 def load_contract(given: str | Path | Mapping[str, Any], *, where: str = "quality.schema") -> SchemaContract:
-    """The contract from a file, or from what stands in a job file.
+    """The contract from a file (a path or a URL), or from what stands in a job file.
 
     Raises
     ------
@@ -87,10 +89,13 @@ evolve | freeze | discard_row, columns: [{name: …, type: …, nullable: …}]}
     """
     if isinstance(given, Mapping):
         return _validated(dict(given), where)
+    folder, file = posixpath.split(str(given))
     try:
-        content = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{where}: {given} cannot be read: {error.strerror}.", path=str(given)) from error
+        content = yaml.safe_load(open_store(folder or ".").get(file).decode("utf-8"))
+    except MissingArtifactError as error:
+        raise RequestError(f"{where}: {given} cannot be read: there is no such file.", path=str(given)) from error
+    except StoreError as error:
+        raise RequestError(f"{where}: {error}", path=str(given)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())
         raise RequestError(f"{where}: {given} is neither YAML nor JSON: {told}.", path=str(given)) from error

@@ -109,7 +109,7 @@ class AppendFiles(beam.DoFn):  # type: ignore[misc]
         if is_local(self.folder):
             os.replace(file.path, os.path.join(self.folder, name))
             return
-        open_store(self.folder).put(name, Path(file.path).read_bytes())
+        open_store(self.folder).upload(name, Path(file.path))
         os.remove(file.path)
 
     def _discard(self) -> None:

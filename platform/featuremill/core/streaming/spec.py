@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from featuremill.core.jobfile import ParquetSpec
+from featuremill.core.jobfile import SourceSpec
 from featuremill.core.streaming.durations import Seconds
 from featuremill.core.strict import Strict
 
@@ -93,23 +93,13 @@ class PubSubSpec(Strict):
         return self
 
 
-class ScoreSource(Strict):
-    """Where the rows to be scored come from: one of three."""
+class ScoreSource(SourceSpec):
+    """Where the rows to be scored come from: one of four. With the first two the job ends when all rows are read."""
 
-    parquet: ParquetSpec | None = None
-    """Files that are there: the job ends when they are read."""
     watch: WatchSpec | None = None
     """Files as they appear in a folder."""
     pubsub: PubSubSpec | None = None
     """Messages of Google Pub/Sub."""
-
-    @model_validator(mode="after")
-    def _one_of_three(self) -> ScoreSource:
-        given = [name for name in ("parquet", "watch", "pubsub") if getattr(self, name) is not None]
-        if len(given) != 1:
-            got = " and ".join(given) or "none of them"
-            raise ValueError(f"a source is one of parquet, watch and pubsub, got {got}")
-        return self
 
     @property
     def arriving(self) -> WatchSpec | PubSubSpec | None:
