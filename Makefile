@@ -14,16 +14,19 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: bench clean demo doctest help lint test type
+.PHONY: bench clean demo doctest help lint test test-gpu type
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | sort | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.core ## Prepare the flights of New York, 2013, train two models, score with both
 	$(BIN)/featuremill demo
 
 test: lint type doctest ## Check everything: lint, types, examples in docstrings, tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-gpu: $(VENV)/.dev ## Run the paths for GPUs on a GPU; docs/gpus.md says what to install
+	FEATUREMILL_GPU_TESTS=1 $(BIN)/python -m pytest tests/gpu
 
 lint: $(VENV)/.dev ## Check the style
 	$(BIN)/ruff check .

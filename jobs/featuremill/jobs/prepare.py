@@ -25,8 +25,10 @@ from featuremill.core.jobfile import PrepareJob
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.progress import Progress
 from featuremill.core.record import RowAccount, RunRecord
+from featuremill.core.texts_plan import STAGE, TextPlan, plan_texts
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
+from featuremill.transforms.onnx_backend import models_of
 from featuremill.transforms.pipeline import Pipeline
 from featuremill.transforms.plan import Scan
 from featuremill.transforms.rejects import apply_or_reject
@@ -35,6 +37,7 @@ from featuremill.transforms.stock_stages import check_fits_on_a_split, check_ins
 
 if TYPE_CHECKING:
     from featuremill.core.dataset import Staging
+    from featuremill.transforms.vector_memory import VectorMemory
 
 __all__ = ["PreparePlan", "plan", "run"]
 
@@ -61,6 +64,8 @@ class PreparePlan:
     """The passes that collect statistics; one more applies the transforms and writes."""
     made_by: Mapping[str, str | None]
     """Output column to the last transform that writes it; None: passed through."""
+    texts: tuple[TextPlan, ...]
+    """When the texts of each column that is embedded become vectors."""
     split_sql: str | None
     """BigQuery's expression for the name of a row's split."""
     dataset: str
@@ -80,6 +85,7 @@ class PreparePlan:
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
             "scans": [{"why": s.why, "columns": list(s.columns), "statistics": len(s.slots)} for s in self.scans],
+            "embeddings": [t.to_json() for t in self.texts],
             "split_sql": self.split_sql,
             "dataset": self.dataset,
             "artifact": self.artifact,
@@ -143,6 +149,11 @@ class _Prepared(JobRun):
             check_fits_on_a_split(self.transforms)
         self.sql = split_sql(job.split.by, job.split.shares) if job.split else None
         self.describe()
+        self.runner = job.runner.sized(self.described["rows"] * len(self.source.schema))
+        self.texts = plan_texts(
+            self.pipeline.transforms, self.fragments, rows=self.described["rows"],
+            cached=job.artifact.embedding_cache is not False, alone=self.runner.mode == "in_memory",
+        )  # fmt: skip
 
     @property
     def plan(self) -> PreparePlan:
@@ -159,6 +170,7 @@ class _Prepared(JobRun):
             output_schema=pipeline.output_schema,
             scans=self.scans,
             made_by=made_by,
+            texts=self.texts,
             split_sql=self.sql,
             dataset=str(Path(job.dataset.path) / self.name),
             artifact=f"{job.artifact.root}/{job.artifact_name}",
@@ -167,7 +179,8 @@ class _Prepared(JobRun):
 
     @property
     def progress_stages(self) -> list[str]:
-        return [*(f"scan {i + 1}" for i in range(len(self.scans))), "write"]
+        first = [STAGE] if any(t.first for t in self.texts) else []
+        return [*first, *(f"scan {i + 1}" for i in range(len(self.scans))), "write"]
 
     def prepare_to_run(self) -> None:
         self._check_artifact_root()
@@ -179,18 +192,19 @@ class _Prepared(JobRun):
         from featuremill.core.dataset import WriteShards
         from featuremill.core.job_fragment import JobFragment
         from featuremill.core.runner import pipeline_options, run_pipeline
+        from featuremill.core.texts_first import after
         from featuremill.transforms.beam import Transforms
         from featuremill.transforms.beam_ml import MLTransform
 
         schema = self.source.schema
-        runner = self.job.runner.sized(self.described["rows"] * len(schema))
-        fragments = [JobFragment(f, schema, self.split, str(staging.progress)) for f in self.fragments]
+        runner, memory = self.runner, self._memory(staging)
+        fragments = [JobFragment(f, schema, self.split, str(staging.progress), memory) for f in self.fragments]
         shards = min(MOST_SHARDS, 1 + len(fragments) // FRAGMENTS_PER_SHARD)
 
         def build(pipeline: beam.Pipeline) -> Any:
+            created = pipeline | "Fragments" >> beam.Create(fragments, reshuffle=runner.mode != "in_memory")
             return (
-                pipeline
-                | "Fragments" >> beam.Create(fragments, reshuffle=runner.mode != "in_memory")
+                after(created, self.texts, memory, str(staging.artifact.absolute()), workers=runner.threads)
                 | "MLTransform"
                 >> MLTransform(
                     write_artifact_location=str(staging.artifact.absolute()),
@@ -199,15 +213,17 @@ class _Prepared(JobRun):
                 | "Dataset" >> WriteShards(staging, self.stored, self.split, self.job.dataset.compression)
             )
 
-        run_pipeline(pipeline_options(runner, beam_options), build)
+        self.result = run_pipeline(pipeline_options(runner, beam_options), build)
 
     def commit(self, staging: Staging) -> RunRecord:
+        from featuremill.core.backends import backends_of
         from featuremill.core.dataset import REJECTED, commit, publish_run
 
         results = staging.load_results()
         rows = self.account(staging, results, self.job.max_bad_rows)
         with self.timed("artifact"):
             artifact, states, warnings = self._publish_artifact(staging, rows, self._fitted(results))
+        embeddings, told = self._keep_vectors(staging)
         with self.timed("dataset"):
             manifest = commit(
                 staging,
@@ -232,8 +248,10 @@ class _Prepared(JobRun):
                 {"name": f.name, "type": str(f.type), "made_by": self.plan.made_by[f.name]}
                 for f in self.pipeline.output_schema
             ),
+            backends=backends_of(self.result, models_of(self.transforms)),
+            embeddings=embeddings,
             vocabularies=_vocabularies(self.pipeline, states),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *told),
         )
         # The run's folder comes last, so that a job that is killed between the two can be run again under its name.
         moved: AliasMoved | None = None
@@ -246,6 +264,23 @@ class _Prepared(JobRun):
         if moved is not None:
             raise moved
         return record
+
+    def _memory(self, staging: Staging) -> VectorMemory | None:
+        """Where vectors are that need not be computed; None where there are none in the job."""
+        from featuremill.core.texts_first import memory_of
+
+        spec = self.job.artifact
+        return memory_of(spec.embedding_cache, spec.root, staging.path / "embeddings") if self.texts else None
+
+    def _keep_vectors(self, staging: Staging) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What the record says of texts that became vectors, when these are in the cache; and warnings."""
+        from featuremill.core.texts_first import embedding_facts
+
+        memory = self._memory(staging)
+        if memory is None:
+            return {}, ()
+        with self.timed("embeddings"):
+            return embedding_facts(memory, self.texts, self.result)
 
     def _fitted(self, results: Sequence[Any]) -> int:
         """How many of the rows written are those that the statistics were computed on."""

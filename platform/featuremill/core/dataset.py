@@ -23,10 +23,14 @@ from apache_beam.metrics import Metrics
 
 from featuremill.artifacts.errors import JobError, RequestError
 from featuremill.artifacts.schemas import schema_to_json
+from featuremill.core.backends import BackendsTold
 from featuremill.core.job_fragment import JobFragment, Split
 from featuremill.core.jobfile import NAME
 from featuremill.core.parquet_sink import ShardFile
 from featuremill.transforms.fragments import TransformedBatch, TransformedFragment
+from featuremill.transforms.onnx_backend import choices
+from featuremill.transforms.texts_told import TextsTold
+from featuremill.transforms.vector_memory import working_for
 from featuremill.transforms.widened import origin
 
 __all__ = [
@@ -206,25 +210,30 @@ class _WriteFragment(beam.DoFn):  # type: ignore[misc]
         self.compression = compression
         self.written = Metrics.counter("featuremill", "rows_written")
         self.aside = Metrics.counter("featuremill", "rows_aside")
+        self.backends = BackendsTold()
+        self.texts = TextsTold()
 
     def process(self, fragment: TransformedFragment) -> Iterator[tuple[None, FragmentResult]]:
         files = _FragmentFiles(self.folder, fragment.key, self.compression)
+        job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
         read = 0
         try:
-            for item in fragment.transformed():
-                for name, batch in _by_split(item, self.split):
-                    files.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
-                if item.rejects:
-                    files.write(REJECTED, _dead_letters(item, fragment.key, read))
-                read += item.source.num_rows + item.rejected.num_rows
+            with working_for(job.memory) as counts:
+                for item in fragment.transformed():
+                    for name, batch in _by_split(item, self.split):
+                        files.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
+                    if item.rejects:
+                        files.write(REJECTED, _dead_letters(item, fragment.key, read))
+                    read += item.source.num_rows + item.rejected.num_rows
             shards = files.close()
         except BaseException:
             files.discard()
             raise
-        job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
         result = FragmentResult(fragment.key, read, job.source.rows, shards)
         self.written.inc(result.written)
         self.aside.inc(result.aside)
+        self.backends.tell(choices())
+        self.texts.tell(counts)
         job.note("write", read)
         yield None, result
 

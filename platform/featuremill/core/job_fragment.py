@@ -12,6 +12,7 @@ import pyarrow as pa
 from featuremill.core.fragments import Fragment as SourceFragment
 from featuremill.core.progress import note
 from featuremill.transforms.splitting import fingerprint_keys, split_of
+from featuremill.transforms.vector_memory import VectorMemory
 
 __all__ = ["JobFragment", "Split"]
 
@@ -48,6 +49,8 @@ class JobFragment:
     split: Split | None = None
     progress: str | None = None
     """The file that workers note their progress in, where they share a disk with the launcher."""
+    memory: VectorMemory | None = None
+    """Where vectors are that need not be computed."""
 
     @property
     def key(self) -> str:

@@ -13,6 +13,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,11 +28,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import featuremill.core.batch_coders  # noqa: F401  # how Beam weighs the batches of ReadFeatures
 from featuremill.artifacts.errors import JobError
+from featuremill.core.backends import BackendsTold
 from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging, save_results
 from featuremill.core.feature_recipe import CARRIED, FRAGMENT, ROW, BoundRecipe, FeatureRecipe, carried, numbered
 from featuremill.core.job_fragment import JobFragment
 from featuremill.core.parquet_sink import ShardFile
+from featuremill.transforms.onnx_backend import choices
 from featuremill.transforms.rejects import Reject
+from featuremill.transforms.texts_told import TextsTold
+from featuremill.transforms.vector_memory import Counts
 
 __all__ = [
     "PREDICTIONS",
@@ -145,6 +150,8 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
         self.recipe = recipe
         self.only = None if only is None else tuple(only)
         self.aside = Metrics.counter("featuremill", "rows_aside_by_transforms")
+        self.backends = BackendsTold()
+        self.texts = TextsTold()
 
     def setup(self) -> None:
         self.bound = self.recipe.bound()
@@ -152,19 +159,25 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
 
     def process(self, fragment: JobFragment) -> Iterator[Any]:
         read = left_out = 0
+        counts, memory = Counts(), None if fragment.memory is None else fragment.memory.opened()
         for batch in fragment.batches(self.bound.reads, dictionary=self.bound.dictionary):
             wanted = self._wanted(fragment, numbered(batch, fragment.key, read))
             read += batch.num_rows
             left_out += batch.num_rows - wanted.num_rows
             if not wanted.num_rows:
                 continue
-            made = self.bound.apply(wanted)
+            with nullcontext() if memory is None else memory.used(counts):
+                made = self.bound.apply(wanted)
             if made.rejects:
                 self.aside.inc(len(made.rejects))
                 letters = dead_letters(made.rejected, made.rejects, self.letters)
                 yield beam.pvalue.TaggedOutput(REJECTED, letters)
             if made.batch.num_rows:
                 yield made.batch
+        if memory is not None:
+            memory.flush()
+        self.texts.tell(counts)
+        self.backends.tell(choices())
         fragment.note("score", read)
         yield beam.pvalue.TaggedOutput(READ, FragmentRead(fragment.key, read, fragment.source.rows, left_out))
 

@@ -7,7 +7,7 @@ whoever writes it, so a retried bundle overwrites a file with itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -31,8 +31,14 @@ from featuremill.transforms.memory import release_memory
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan, Scan, Slot
 from featuremill.transforms.rejects import apply_or_reject
+from featuremill.transforms.texts_told import TextsTold
+from featuremill.transforms.vector_memory import working_for
+from featuremill.transforms.widened import origin
 
-__all__ = ["FitArtifact", "StateFile", "fit_states", "one_schema", "unify_schemas", "write_manifest"]
+__all__ = [
+    "FitArtifact", "MergePartials", "StateFile", "fit_states", "one_schema", "packed", "unify_schemas", "unpacked",
+    "write_manifest",
+]  # fmt: skip
 
 
 _Packed = tuple[str, bytes]
@@ -119,7 +125,7 @@ def fit_states(
         merged = (
             fragments
             | f"Scan{number}" >> beam.ParDo(collect, schema, known_now)
-            | f"Merge{number}" >> beam.CombinePerKey(_Merge(plan))
+            | f"Merge{number}" >> beam.CombinePerKey(MergePartials({s.key: s.analyzer for s in plan.slots}))
         )
         if shards > 1:
             merged = (
@@ -206,20 +212,23 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
         self.token = token
         self.rows = Metrics.counter("featuremill", f"scan_{number}_rows")
         self.rejected = Metrics.counter("featuremill", f"scan_{number}_rows_rejected")
+        self.texts = TextsTold()
 
     def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[_Placed]:
         scan = self.scan
         bound = once_per_process((self.token, self.number), lambda: self._bind(schema, known))
         collected = {slot.key: slot.analyzer.accumulator() for slot in scan.slots}
-        for batch in _training_batches(fragment, scan, schema, self.number):
-            found, rejected = _columns_for(bound, scan, batch)
-            for slot in scan.slots:
-                collected[slot.key].update(slot.analyzer.array_of(found[slot.key]))
-            self.rows.inc(batch.num_rows - rejected)
-            self.rejected.inc(rejected)
+        with working_for(getattr(origin(fragment), "memory", None)) as counts:
+            for batch in _training_batches(fragment, scan, schema, self.number):
+                found, rejected = _columns_for(bound, scan, batch)
+                for slot in scan.slots:
+                    collected[slot.key].update(slot.analyzer.array_of(found[slot.key]))
+                self.rows.inc(batch.num_rows - rejected)
+                self.rejected.inc(rejected)
+        self.texts.tell(counts)
         for slot in scan.slots:
             for shard, piece in enumerate(slot.analyzer.split(collected[slot.key].partial(), self.shards)):
-                yield (slot.key, shard), (slot.key, _pack(piece))
+                yield (slot.key, shard), (slot.key, packed(piece))
 
     def finish_bundle(self) -> None:
         release_memory()
@@ -269,7 +278,7 @@ def _columns_for(bound: BoundPipeline, scan: Scan, batch: pa.RecordBatch) -> tup
     return found, len(rejects)
 
 
-def _pack(table: pa.Table) -> bytes:
+def packed(table: pa.Table) -> bytes:
     """A table as it travels between workers.
 
     As bytes, and not as a pickled table: Beam writes bytes into its buffers in one go, while a pickler gives other
@@ -283,18 +292,18 @@ def _pack(table: pa.Table) -> bytes:
     return data
 
 
-def _unpack(data: bytes) -> pa.Table:
+def unpacked(data: bytes) -> pa.Table:
     with pa.ipc.open_stream(data) as reader:
         return reader.read_all()
 
 
-class _Merge(beam.CombineFn):  # type: ignore[misc]
+class MergePartials(beam.CombineFn):  # type: ignore[misc]
     """Partials of one slot and shard, merged whenever many have gathered: memory follows the result, not the data."""
 
     EAGER_ROWS = 131_072
 
-    def __init__(self, plan: Plan) -> None:
-        self.analyzers = {slot.key: slot.analyzer for slot in plan.slots}
+    def __init__(self, analyzers: Mapping[str, Analyzer]) -> None:
+        self.analyzers = dict(analyzers)
 
     def setup(self) -> None:
         release_memory()
@@ -304,7 +313,7 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
 
     def add_input(self, merging: _Merging, value: _Packed) -> _Merging:
         slot, data = value
-        return self._take(merging, slot, _unpack(data))
+        return self._take(merging, slot, unpacked(data))
 
     def _take(self, merging: _Merging, slot: str, table: pa.Table) -> _Merging:
         merging.slot = slot
@@ -329,7 +338,7 @@ class _Merge(beam.CombineFn):  # type: ignore[misc]
         """What is sent to the worker that merges the rest."""
         if isinstance(merging, tuple) or not merging.tables:
             return merging
-        return merging.slot, _pack(self._merged(merging))
+        return merging.slot, packed(self._merged(merging))
 
     def extract_output(self, merging: _Merging) -> pa.Table:
         return self._merged(merging)
@@ -347,13 +356,13 @@ class _Merging:
 
 def _trim(merged: tuple[tuple[str, int], pa.Table], plan: Plan) -> tuple[str, tuple[int, bytes]]:
     (slot, shard), partial = merged
-    return slot, (shard, _pack(_analyzer(plan, slot).trim(partial)))
+    return slot, (shard, packed(_analyzer(plan, slot).trim(partial)))
 
 
 def _join(found: tuple[str, Iterable[tuple[int, bytes]]], plan: Plan) -> tuple[tuple[str, int], pa.Table]:
     """The trimmed pieces of a slot, one again."""
     slot, pieces = found
-    tables = [_unpack(data) for _, data in sorted(pieces, key=lambda piece: piece[0])]
+    tables = [unpacked(data) for _, data in sorted(pieces, key=lambda piece: piece[0])]
     return (slot, 0), _analyzer(plan, slot).merge(tables)
 
 
