@@ -17,7 +17,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: bench clean demo demo-bigquery doctest help lint servers test type
+.PHONY: bench clean demo demo-bigquery doctest help lint servers test test-gpu type
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo-bigquery: $(VENV)/.core $(SERVERS)/.ready ## Prepare the flights from a Big
 
 test: lint type doctest $(SERVERS)/.ready ## Check everything: lint, types, examples in docstrings, tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-gpu: $(VENV)/.dev ## Run the paths for GPUs on a GPU; docs/gpus.md says what to install
+	FEATUREMILL_GPU_TESTS=1 $(BIN)/python -m pytest tests/gpu
 
 lint: $(VENV)/.dev ## Check the style
 	$(BIN)/ruff check .

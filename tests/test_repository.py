@@ -22,7 +22,9 @@ PARTS = ["artifacts", "transforms", "core", "jobs"]
 """The parts of the package; each imports only what stands before it."""
 FOLDERS = {"artifacts": "artifacts", "transforms": "transforms", "core": "platform", "jobs": "jobs"}
 HEAVY = {"apache_beam", "onnx", "tensorflow", "tensorflow_transform", "torch", "pandas", "sklearn", "polars"}
-WITH_BEAM = {"beam", "beam_ml", "combining", "elements", "engine", "stock_steps"}
+WITH_BEAM = {
+    "beam", "beam_ml", "combining", "elements", "engine", "stock_providers", "stock_steps", "texts_told",
+}
 """The modules of featuremill.transforms that may import Beam."""
 
 

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from featuremill.artifacts import reader
+from featuremill.artifacts import carried, reader
 from featuremill.artifacts.aliases import move
 from featuremill.artifacts.build import build_files, state_bytes
 from featuremill.artifacts.errors import (
@@ -138,7 +138,7 @@ def test_a_version_in_the_wrong_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("path", sorted(FILES))
 def test_any_changed_byte_is_told(tmp_path: Path, path: str, mapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAPPED_BYTES", 1 if mapped else 1 << 40)
+    monkeypatch.setattr(carried, "MAPPED_BYTES", 1 if mapped else 1 << 40)
     folder = put_folder(tmp_path, FILES)
     data = FILES[path]
     positions = {0, len(data) - 1, *range(0, len(data), max(1, len(data) // 25))}
@@ -230,7 +230,7 @@ def test_states_by_key(artifact: Artifact) -> None:
 def test_mapped_states_outlive_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: pa.RecordBatch
 ) -> None:
-    monkeypatch.setattr(reader, "MAPPED_BYTES", 1)
+    monkeypatch.setattr(carried, "MAPPED_BYTES", 1)
     artifact = load(put_folder(tmp_path / "a", FILES))
     shutil.rmtree(tmp_path / "a")
     assert same(artifact.transform(sample_batch()), expected)

@@ -10,13 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featuremill.artifacts.aliases import list_aliases
-from featuremill.artifacts.errors import ColumnTypeError, JobError, RequestError
-
-from featuremill.core.job_run import JobRun, TooManyBadRows
+from featuremill.core.job_run import TooManyBadRows
 from featuremill.core.jobfile import PrepareJob
-from featuremill.core.loading import JobFileError, job_from_mapping
-from featuremill.core.record import RunRecord
+from featuremill.core.loading import job_from_mapping
 from featuremill.jobs.prepare import plan, run
 from featuremill.jobs.render import plan_blocks, to_text
 from featuremill.jobs.score import run as score

@@ -16,6 +16,8 @@ from featuremill.transforms.bucketing import ApplyBuckets, ApplyBucketsWithInter
 from featuremill.transforms.crossing import FeatureCross
 from featuremill.transforms.datetime_parts import DatetimeParts
 from featuremill.transforms.embedding import EmbedText
+from featuremill.transforms.embedding_columns import EmbedColumns
+from featuremill.transforms.embedding_images import EmbedImage
 from featuremill.transforms.encoding import FrequencyEncode, OneHot
 from featuremill.transforms.hashing import HashStrings
 from featuremill.transforms.imputation import Impute
@@ -26,6 +28,7 @@ from featuremill.transforms.text import BagOfWords, DeduplicateTensorPerRow, NGr
 from featuremill.transforms.tfidf import TFIDF
 from featuremill.transforms.vocabulary import ComputeAndApplyVocabulary
 from support.small_bert import small_model
+from support.small_encoders import image_bytes, small_columns, small_vision
 from support.strategies import (
     ALL_TYPES,
     BINARIES,
@@ -44,7 +47,7 @@ from support.strategies import (
     special_values,
     types_with,
 )
-from support.transform_conformance import Case, TransformConformance
+from support.transform_conformance import Case, TransformConformance, all_null
 
 NUMBERS = types_with(*INTEGERS, *FLOATS, *DECIMALS, *BOOLEANS, *NOTHING)
 FIXED_NUMBERS = frozenset(t for t in NUMBERS if pt.is_fixed_size_list(t) and depth_of(t) == 1)
@@ -263,6 +266,14 @@ DATETIMES = [
 ]
 
 
+def some_images(leaf: pa.DataType) -> Sequence[Any]:
+    """Contents of image files, and bytes that are none; other types as they are."""
+    if leaf not in BINARIES or pt.is_fixed_size_binary(leaf):
+        return special_values(leaf)
+    return [image_bytes(1), image_bytes(2, (9, 30), mode="L"), image_bytes(3, format_="JPEG"), image_bytes(1)[:60]]
+
+
+NUMBERS_OF_A_ROW = types_with(*INTEGERS, *FLOATS, *DECIMALS, *BOOLEANS, *NOTHING, depths=(0,))
 EMBEDDABLE = types_with(*STRINGS, *BINARIES, *NOTHING, depths=(0,))
 EMBEDDINGS = [
     Case(EmbedText(["x"], small_model(), max_tokens=12), EMBEDDABLE, fails=(BadRows,)),
@@ -272,6 +283,19 @@ EMBEDDINGS = [
             output="{column}_vector",
         ),
         EMBEDDABLE, fails=(BadRows,),
+    ),
+    Case(EmbedImage(["x"], small_vision()), EMBEDDABLE, domain=some_images, fails=(BadRows,)),
+    Case(
+        EmbedImage(
+            ["x", "y"], small_vision(), normalize=True, dtype="float16", truncate_dim=3, carry=False, root="/nowhere",
+            preprocessing={"resample": 2}, output="{column}_vector",
+        ),
+        EMBEDDABLE, domain=some_images, fails=(BadRows,),
+    ),
+    Case(EmbedColumns(["x", "y"], small_columns()), NUMBERS_OF_A_ROW, on_nan=all_null),
+    Case(
+        EmbedColumns(["x", "y"], small_columns(), normalize=True, dtype="float16", backend=["cpu"], output="v"),
+        NUMBERS_OF_A_ROW, on_nan=all_null,
     ),
 ]  # fmt: skip
 

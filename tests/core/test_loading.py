@@ -125,7 +125,8 @@ REPLACED = {
     "text for a mapping": (
         "artifact: {root: artifacts}",
         "artifact: artifacts",
-        "line 17: artifact: got 'artifacts', expected a mapping with the keys root, name, alias.",
+        "line 17: artifact: got 'artifacts', expected a mapping with the keys root, name, alias, "
+        "embedding_cache.",
     ),
     "one of two types": (
         "path: data/*.parquet",

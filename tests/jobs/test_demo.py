@@ -75,7 +75,8 @@ def test_the_demo_says_what_it_did(done: Any, folder: Path) -> None:
     for expected in (
         f"24,951 rows in = 1,340 filtered out + {FLEW:,} written + 0 set aside", "Largest vocabularies",
         "HistGradientBoostingClassifier", "LateNetwork", "Each is stamped: trained with flights@",
-        f"{EVALUATED:,} written + 0 set aside", "AUC", "late_trees", "late_network",
+        f"{EVALUATED:,} written + 0 set aside", "Airports whose names mean most alike", "Chicago Midway Intl 0.",
+        "AUC", "late_trees", "late_network",
         f"predictions  {only_run(folder / 'predictions/late')}",
     ):  # fmt: skip
         assert expected in done.stdout
@@ -170,7 +171,11 @@ def test_json_is_one_document(tmp_path: Path, rows: Path, capsys: pytest.Capture
     folder = folder_of_one_month(tmp_path, rows)
     assert main(["demo", "--dir", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"prepare", "score", "models", "auc"}
+    assert set(told) == {"prepare", "score", "models", "auc", "airports"}
+    assert told["airports"]["Chicago Ohare Intl"][0]["name"] == "Chicago Midway Intl"
+    embedded = told["prepare"]["embeddings"]
+    assert [c["column"] for c in embedded["columns"]] == ["plane", "dest_name"]
+    assert embedded["computed"] == embedded["kept"] > 150
     assert (told["prepare"]["rows"]["written"], told["score"]["rows"]["written"]) == (FLEW, EVALUATED)
     assert set(told["auc"]) == {"late_trees", "late_network"}
     assert [model["path"] for model in told["models"]] == [

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -22,8 +23,10 @@ from featuremill.artifacts.errors import ParameterError
 from featuremill.core.feature_recipe import FeatureRecipe, numbered
 from featuremill.core.loading import job_from_mapping
 from featuremill.jobs.prepare import plan, run
+from featuremill.jobs.score import run as run_score
 from featuremill.transforms.embedding import EmbedText
 from support.small_bert import make_model
+from support.small_encoders import image_bytes, make_columns, make_vision, small_columns
 
 PLACES = ["a port", "port b", None, "", "a long name of a port", "c, d."]
 ROWS = 240
@@ -64,6 +67,11 @@ def test_a_job_embeds_and_its_artifact_serves(tmp_path: Path, model: Path, mode:
     assert found.output_schema.field("place").type == pa.list_(pa.float32(), 24)
     assert found.scans == ()
     record = run(made)
+    (told,) = record.backends
+    assert told["model"] == str(model) and told["backend"] == "cpu"
+    assert set(told["refused"]) == {"tensorrt", "cuda"}
+    assert json.loads((Path(record.dataset or "") / "run.json").read_text())["backends"] == [told]
+    assert record.embeddings["computed"] == record.embeddings["kept"] == len(wanted)
     table = ds.dataset(record.dataset, format="parquet", exclude_invalid_files=True).to_table().sort_by("id")
     # Parquet has no lists of a fixed size.
     assert table.schema.field("place").type.value_type == pa.float32()
@@ -126,3 +134,70 @@ def test_mltransform_writes_and_reads_it(tmp_path: Path, model: Path) -> None:
     shutil.rmtree(model)
     shutil.move(tmp_path / "ml", tmp_path / "moved")
     assert through(MLTransform(read_artifact_location=str(tmp_path / "moved"))) == fitted
+
+
+def test_images_and_columns_in_a_job(tmp_path: Path) -> None:
+    vision, columns = str(make_vision(tmp_path / "vision")), str(make_columns(tmp_path / "columns"))
+    images = [image_bytes(0), None, b"no image", image_bytes(1)]
+    rows = pa.table({"id": np.arange(ROWS), "w": np.arange(ROWS) / 7, "photo": [images[i % 4] for i in range(ROWS)]})
+    source = tmp_path / "source"
+    source.mkdir()
+    pq.write_table(rows, source / "0.parquet")
+    steps = [
+        {"type": "EmbedImage", "config": {"columns": ["photo"], "model": vision, "backend": ["cuda", "cpu"]}},
+        {"type": "EmbedColumns", "config": {"columns": ["id", "w"], "model": columns, "output": "v"}},
+    ]
+    made = job_from_mapping({
+        "kind": "prepare", "name": "photos", "source": {"parquet": {"path": str(source), "fragment_rows": 100}},
+        "transforms": steps, "artifact": {"root": str(tmp_path / "artifacts"), "alias": "prod"},
+        "dataset": {"path": str(tmp_path / "datasets")}, "runner": {"mode": "in_memory"}, "max_bad_rows": ROWS,
+    })  # fmt: skip
+    record = run(made)
+    assert record.rows is not None and (record.rows.written, record.rows.aside) == (ROWS * 3 // 4, ROWS // 4)
+    letters = ds.dataset(str(record.dead_letters), format="parquet", ignore_prefixes=["."]).to_table()
+    assert set(letters.column("_reason").to_pylist()) == {
+        "EmbedImage('photo'): the bytes are no image that can be decoded"
+    }
+    assert {(b["model"], b["backend"], *b["refused"]) for b in record.backends} == {
+        (vision, "cpu", "cuda"), (columns, "cpu", "tensorrt", "cuda"),
+    }  # fmt: skip
+    table = ds.dataset(record.dataset, format="parquet", exclude_invalid_files=True).to_table().sort_by("id")
+    artifact = load(tmp_path / "artifacts" / "photos@prod")
+    assert artifact.verify().rows == 8
+    for at in (0, 1, 2, 100):
+        row = table.slice(at, 1).to_pylist()[0]
+        given = rows.filter(pc.equal(rows["id"], row["id"])).to_pylist()[0]
+        served = artifact.transform_row(given)
+        assert (served["photo"], served["v"]) == (row["photo"], row["v"])
+
+
+def test_what_is_required_and_not_there_fails_the_job(tmp_path: Path, model: Path) -> None:
+    embed = {"columns": ["place"], "model": str(model), "max_tokens": 20, "require": "tensorrt"}
+    with pytest.raises(ParameterError, match=r"is to run on tensorrt and nothing else, which cannot be had here\."):
+        run(job(tmp_path, model, transforms=[{"type": "EmbedText", "config": embed}]))
+    assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_score_job_tells_where_its_model_ran(tmp_path: Path, large: bool) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    pq.write_table(pa.table({"id": np.arange(ROWS), "w": np.arange(ROWS) / 7}), source / "0.parquet")
+    model = {
+        "path": small_columns(), "inputs": {"x": {"columns": ["id", "w"], "dtype": "float32"}},
+        "outputs": {"v": {"output": "vector", "type": "list<float>"}}, "options": {"backend": ["tensorrt", "cpu"]},
+        "large_model": large,
+    }  # fmt: skip
+    record = run_score(job_from_mapping({
+        "kind": "score", "name": "rows", "source": {"parquet": {"path": str(source)}}, "model": model,
+        "output": {"path": str(tmp_path / "scores"), "keys": ["id"]}, "runner": {"mode": "in_memory"},
+    }))  # fmt: skip
+    (told,) = record.backends
+    assert (told["model"], told["backend"], list(told["refused"])) == (small_columns(), "cpu", ["tensorrt"])
+    with pytest.raises(ParameterError, match="is to run on cuda and nothing else"):
+        run_score(job_from_mapping({
+            "kind": "score", "name": "rows", "source": {"parquet": {"path": str(source)}},
+            "model": model | {"options": {"require": "cuda"}},
+            "output": {"path": str(tmp_path / "none"), "keys": ["id"]},
+            "runner": {"mode": "in_memory"},
+        }))  # fmt: skip

@@ -73,7 +73,9 @@ def test_values_are_those_of_the_csv_files(flights: pa.Table) -> None:
             "tailnum": row["tailnum"], "dep_time": row["dep_time"], "dep_delay": row["dep_delay"],
             "air_time": row["air_time"], "distance": row["distance"], "dest": row["dest"],
             "plane_year": plane.get("year", "NA"), "plane_seats": plane.get("seats", "NA"),
-            "plane_type": plane.get("type", "NA"), "wind_speed": station.get("wind_speed", "NA"),
+            "plane_type": plane.get("type", "NA"), "plane_model": plane.get("model", "NA"),
+            "plane": " ".join(plane[p] for p in ("type", "manufacturer", "model")) if plane else "NA",
+            "wind_speed": station.get("wind_speed", "NA"),
             "pressure": station.get("pressure", "NA"), "dest_name": airport.get("name", "NA"),
             "dest_lat": airport.get("lat", "NA"), "time_hour": row["time_hour"],
         }

@@ -274,11 +274,12 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     from apache_beam.ml.transforms.base import EmbeddingsManager, _TextEmbeddingHandler
 
     class Model(ModelHandler):  # type: ignore[misc]
-        def __init__(self, losing: bool) -> None:
-            self.losing = losing
+        def __init__(self, key: str) -> None:
+            self.key = key
 
         def load_model(self) -> None:
-            return None
+            if self.key != "open sesame":
+                raise ValueError("a wrong key")
 
         def run_inference(self, batch: Any, model: Any, inference_args: Any = None) -> Any:
             return [[float(len(t)), float(sum(c in "aeiou" for c in t))] for t in batch]
@@ -290,12 +291,11 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     class ToyEmbeddings(EmbeddingsManager):  # type: ignore[misc]
         def __init__(self, columns: list[str], api_key: str, losing: bool = False, **kwargs: Any) -> None:
             super().__init__(columns=columns, **kwargs)
-            if api_key != "open sesame":
-                raise ValueError("a wrong key")
+            self.key = api_key
             self.losing = losing
 
         def get_model_handler(self) -> Any:
-            return Model(self.losing)
+            return Model(self.key)
 
         def get_ptransform_for_processing(self, **kwargs: Any) -> Any:
             handler = LosingHandler if self.losing else _TextEmbeddingHandler

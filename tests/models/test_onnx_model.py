@@ -130,7 +130,7 @@ def test_batches_of_one_size_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_file(tmp_path: Path) -> None:
     path = Path(onnx_file(tmp_path, classifier()))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ModelFileError, match="no model that ONNX Runtime"):
+    with pytest.raises(ModelFileError, match="none that ONNX Runtime"):
         load_model(ModelSpec(path=str(path)))
 
 

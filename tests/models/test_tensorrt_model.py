@@ -17,11 +17,15 @@ from onnx import TensorProto, helper
 
 from featuremill.artifacts.errors import MissingExtraError, ParameterError, RequestError, StoreError
 from featuremill.artifacts.store import ObjectStore
-from featuremill.core.models import tensorrt_engine
-from featuremill.core.models.contract import ModelFileError
+from featuremill.core.models.contract import Model, ModelFileError
+from featuremill.core.models.files import digest_of
+from featuremill.core.models.onnx_model import OnnxModel
 from featuremill.core.models.spec import ModelSpec
-from featuremill.core.models.tensorrt_engine import Bounds, engine_for, profiles_of
-from featuremill.core.models.tensorrt_model import TensorRTModel, load
+from featuremill.core.models.tensorrt_engine import profiles_of
+from featuremill.core.models.tensorrt_model import load
+from featuremill.transforms import tensorrt_plans
+from featuremill.transforms.tensorrt_profiles import Bounds
+from featuremill.transforms.tensorrt_runner import TensorRTSession
 from support import tensorrt_stand_in as stand_in
 
 INSTALLED = importlib.util.find_spec("tensorrt") is not None
@@ -70,7 +74,7 @@ def expected(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"y": x @ weights + np.array([1, -1], np.float32), "n": (inputs["ids"] * inputs["mask"]).sum(1)}
 
 
-def assert_predicted(model: TensorRTModel, inputs: dict[str, np.ndarray]) -> None:
+def assert_predicted(model: Model, inputs: dict[str, np.ndarray]) -> None:
     got, wanted = model.predict(inputs), expected(inputs)
     assert list(got) == ["y", "n"]
     for name, array in wanted.items():
@@ -84,7 +88,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_builds() -> None:
+def no_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
     stand_in.BUILDS.clear()
 
 
@@ -97,9 +102,14 @@ def spec_of(path: Path, **rest: Any) -> ModelSpec:
     )
 
 
-def model_of(path: Path, **rest: Any) -> TensorRTModel:
-    engine = engine_for(stand_in, str(path), spec_of(path, **rest), "stand-in 9.0")
-    return TensorRTModel(stand_in, engine, device="cpu", where=str(path))
+def model_of(path: Path, gpu: str = "stand-in 9.0", **rest: Any) -> Model:
+    spec, where = spec_of(path, **rest), str(path)
+    engine = tensorrt_plans.build_or_fetch(
+        path, where, profiles=lambda shapes: profiles_of(shapes, spec, where), digest=digest_of(path, weights=True),
+        gpu=gpu, device=torch.device("cpu"), cache=spec.options["cache"],
+    )
+    session = TensorRTSession(engine, device="cpu", where=where, gpu=gpu)
+    return OnnxModel(session, tuple(o.name for o in session.outputs), where=where)
 
 
 ANY_LENGTH = {"profiles": [{"x": [[1, 4], [4, 4], [8, 4]], **{n: [[1, 1], [4, 3], [8, 8]] for n in ("ids", "mask")}}]}
@@ -209,7 +219,7 @@ def test_a_plan_is_built_once(path: Path) -> None:
 def test_another_model_gpu_release_or_profile_has_its_own_plan(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model_of(path)
     model_of(path, batch_rows=9)
-    engine_for(stand_in, str(path), spec_of(path), "another GPU")
+    model_of(path, "another GPU")
     monkeypatch.setattr(stand_in, "__version__", "10.9.0")
     model_of(path)
     path.write_bytes(path.read_bytes() + b"\xb2\x06\x01x")  # a field that no reader knows
@@ -262,7 +272,7 @@ class Full(ObjectStore):
 def test_a_cache_that_cannot_be_written_costs_the_building_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tensorrt_engine, "open_store", lambda _: Full(MemoryStore(), "memory"))
+    monkeypatch.setattr(tensorrt_plans, "open_store", lambda _: Full(MemoryStore(), "memory"))
     for _ in range(2):
         assert_predicted(model_of(path, options=ANY_LENGTH), batch(3))
     assert "cannot be kept: Cannot write" in caplog.text
@@ -274,7 +284,7 @@ def test_a_cache_that_cannot_be_written_costs_the_building_alone(
 
 def test_what_is_no_onnx_is_not_parsed(path: Path) -> None:
     path.write_bytes(b"\x08\x07garbage")
-    with pytest.raises(ModelFileError, match=r"cannot be parsed by TensorRT 11.*INVALID_GRAPH.*framework: onnx"):
+    with pytest.raises(ModelFileError, match=r"cannot be parsed by TensorRT 11.*INVALID_GRAPH.*ONNX Runtime instead"):
         model_of(path)
 
 
@@ -285,32 +295,26 @@ def test_types_that_have_no_arrays(path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(INSTALLED, reason="TensorRT is installed")
-def test_tensorrt_that_is_not_installed(path: Path) -> None:
+def test_tensorrt_that_is_not_installed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tensorrt")
     with pytest.raises(MissingExtraError, match=r"needs the package tensorrt.*featuremill\[tensorrt\]"):
         load(str(path), spec_of(path))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "tpu"])
-def test_a_machine_without_a_gpu(path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
+def test_a_machine_without_a_gpu(path: Path, device: str) -> None:
     with pytest.raises(RequestError, match="TensorRT needs a GPU, and PyTorch .* sees none here"):
         load(str(path), spec_of(path, device=device))
 
 
 def test_files_and_releases_are_checked_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+    with pytest.raises(ParameterError, match="device got 'tpu', expected cpu, cuda or cuda:1"):
+        load(str(path), spec_of(path, device="tpu"))
+    with pytest.raises(ParameterError, match=r"'profile' is none of TensorRT's\. Did you mean 'profiles'"):
+        load(str(path), spec_of(path, options={"profile": []}))
     with pytest.raises(ModelFileError, match="there is no such file"):
         load(str(path.with_name("none.onnx")), spec_of(path))
     monkeypatch.setattr(stand_in, "__version__", "8.6.1")
     with pytest.raises(RequestError, match=r"TensorRT 8\.6\.1 is installed, expected 10 or newer"):
         load(str(path), spec_of(path))
-
-
-@pytest.mark.skipif(
-    not (INSTALLED and torch.cuda.is_available()), reason="needs a GPU, a PyTorch with CUDA and TensorRT's libraries"
-)
-def test_on_a_gpu(path: Path) -> None:
-    model = load(str(path), spec_of(path, options=ANY_LENGTH))
-    for rows in (0, 1, 8, 30):
-        assert_predicted(model, batch(rows))  # type: ignore[arg-type]

@@ -35,11 +35,15 @@ class TensorIOMode(enum.Enum):
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
-    STRONGLY_TYPED = 1
+    STRONGLY_TYPED = 0
 
 
 class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
+
+
+class BuilderFlag(enum.Enum):
+    TF32 = 7
 
 
 class Logger:
@@ -57,7 +61,7 @@ class _Tensor:
 
 class _Network:
     def __init__(self, flags: int) -> None:
-        assert flags == 1 << 1
+        assert flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
         self.onnx = b""
 
     @property
@@ -74,9 +78,12 @@ class OnnxParser:
         self.num_errors = 0
 
     def parse_from_file(self, path: str) -> bool:
-        self.network.onnx = Path(path).read_bytes()
+        return self.parse(Path(path).read_bytes())
+
+    def parse(self, model: bytes) -> bool:
+        self.network.onnx = model
         try:
-            onnx.checker.check_model(self.network.onnx)
+            onnx.checker.check_model(model)
         except (onnx.checker.ValidationError, ValueError):
             self.num_errors = 1
             return False
@@ -103,6 +110,9 @@ class _Config:
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         assert size > 0
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        assert flag is BuilderFlag.TF32
 
     def create_timing_cache(self, data: bytes) -> _Timing:
         assert data in (b"", b"timings")

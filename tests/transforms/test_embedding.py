@@ -29,11 +29,12 @@ from featuremill.artifacts.errors import (
     ParameterTypeError,
 )
 from featuremill.artifacts.store import ObjectStore
-from featuremill.transforms import embedding_models, encoder
+from featuremill.transforms import embedding_models, encoder, vectors
 from featuremill.transforms.bert_graph import HIDDEN, IDS, MASK, bert_graph, read_weights
 from featuremill.transforms.embedding import EmbedText
 from featuremill.transforms.embedding_models import EMBEDDED, describe, model_files
-from featuremill.transforms.encoder import Embedder, Encoder, encoder_of, open_session
+from featuremill.transforms.encoder import Embedder, Encoder, encoder_of
+from featuremill.transforms.onnx_sessions import open_cpu
 from featuremill.transforms.pipeline import Pipeline
 from support.serving import artifact_of
 from support.small_bert import CONFIG, MODULES, make_model, small_model, weights_of
@@ -169,7 +170,7 @@ def test_nulls_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "CACHE_BYTES", 24 * 4 * 5)
+    monkeypatch.setattr(vectors, "CACHE_BYTES", 24 * 4 * 5)
     op = EmbedText(["x"], small_model(), max_tokens=20)
     found = encoder_of(model_files(small_model(), None), 20, "small")
     embedder = Embedder(found, normalize=True, dimension=24)
@@ -183,7 +184,7 @@ def test_many_texts_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     texts = [f"a {i} port" for i in range(100)]
     op = EmbedText(["x"], small_model(), max_tokens=20)
     wanted = matrix(op, texts)
-    monkeypatch.setattr(encoder, "TEXTS_AT_A_TIME", 7)
+    monkeypatch.setattr(vectors, "ITEMS_AT_A_TIME", 7)
     monkeypatch.setattr(encoder, "TOKENS_PER_RUN", 16)
     assert np.array_equal(matrix(op, texts), wanted)
 
@@ -516,4 +517,4 @@ def test_a_session_in_a_crafted_artifact_reads_no_other_file(tmp_path: Path) -> 
     file = onnx_model(tmp_path / "a")
     onnx.save(onnx.load(file), file, save_as_external_data=True, location="weights.bin", size_threshold=0)
     with pytest.raises(ParameterError, match="weights in another file"):
-        open_session(file.read_bytes(), "m")
+        open_cpu(file.read_bytes(), "m")

@@ -15,7 +15,7 @@ from featuremill.artifacts.build import build_files
 from featuremill.artifacts.catalogue import ArtifactSummary, VersionSummary, describe, list_artifacts, show_artifact
 from featuremill.artifacts.diff import Change, Diff, diff
 from featuremill.artifacts.errors import AliasMoved, ArtifactError, MissingArtifactError
-from featuremill.artifacts.gc import Collected, collect
+from featuremill.artifacts.gc import Collected, collect, collect_vectors
 from featuremill.artifacts.manifest import FORMAT_VERSION, Manifest
 from featuremill.artifacts.publish import publish
 from featuremill.artifacts.reader import Artifact, Verification, load
@@ -39,6 +39,7 @@ __all__ = [
     "VersionSummary",
     "build_files",
     "collect",
+    "collect_vectors",
     "describe",
     "diff",
     "history",

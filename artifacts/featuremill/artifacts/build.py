@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from featuremill.artifacts.carried import FolderFiles
+from featuremill.artifacts.carried import FolderFiles, mapped_content
 from featuremill.artifacts.errors import ArtifactError, BadRows, MissingArtifactError, ParameterError
 from featuremill.artifacts.layout import ATTRIBUTES, GOLDEN, STOCK, file_name, state_path
 from featuremill.artifacts.manifest import MANIFEST, ROW_COUNTS, FileEntry, Manifest, StateEntry, digest
@@ -221,7 +221,8 @@ def write_fitted(
             f"The transforms need the states {sorted(needed)}, got {sorted(paths)}.", needed=sorted(needed)
         )
     states = {key: read_state(store, path) for key, path in paths.items()}
-    files = {path: store.get(path) for path in (*paths.values(), *_stock_files(store), *pipeline.file_paths)}
+    brought = (*paths.values(), *_stock_files(store), *pipeline.file_paths)
+    files = {path: mapped_content(store, path) for path in brought}
     beside = _accompanying(pipeline, states, golden, attributes, FolderFiles(store), bound) | dict(more or {})
     manifest = _manifest(pipeline, states, files | beside, name, rows, provenance, warnings)
     for path, data in beside.items():
@@ -243,7 +244,7 @@ def _accompanying(
     states: Mapping[str, pa.Table],
     golden: pa.RecordBatch | None,
     attributes: bytes | None,
-    brought: Mapping[str, bytes],
+    brought: Mapping[str, Any],
     bound: Any = None,
 ) -> dict[str, bytes]:
     """The files beside the states: golden rows, readable vocabularies, the stock attributes."""
@@ -283,7 +284,7 @@ def _golden_pair(bound: Any, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.R
 def _manifest(
     pipeline: Any,
     states: Mapping[str, pa.Table],
-    files: Mapping[str, bytes],
+    files: Mapping[str, Any],
     name: str,
     rows: Mapping[str, int] | None,
     provenance: Mapping[str, Any] | None,

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
 
 from featuremill.artifacts.errors import MissingArtifactError
 from featuremill.artifacts.layout import MODELS
 from featuremill.artifacts.store import Store
 
-__all__ = ["FolderFiles"]
+__all__ = ["FolderFiles", "mapped_content"]
+
+MAPPED_BYTES = 1 << 20
+"""Local files from this size on are mapped into memory, and shared by the processes that read the same ones."""
 
 
-class FolderFiles(Mapping[str, bytes]):
+def mapped_content(store: Store, path: str) -> Any:
+    """The content of a file: a mapped buffer where it is large and on this machine's disk, else bytes.
+
+    Raises
+    ------
+    MissingArtifactError
+        When there is no such file.
+    """
+    local = store.local_path(path)
+    try:
+        if local is None or local.stat().st_size < MAPPED_BYTES:
+            return store.get(path)
+        with pa.memory_map(str(local)) as file:
+            return file.read_buffer()
+    except FileNotFoundError as error:
+        raise MissingArtifactError(f"{store.root}/{path} does not exist.", path=path) from error
+
+
+class FolderFiles(Mapping[str, Any]):
     """Those in the folder of an artifact in the making, by path; each is read when it is asked for.
 
     The caller vouches for them: no digest is known yet.
@@ -20,9 +44,9 @@ class FolderFiles(Mapping[str, bytes]):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def __getitem__(self, path: str) -> bytes:
+    def __getitem__(self, path: str) -> Any:
         try:
-            return self._store.get(path)
+            return mapped_content(self._store, path)
         except MissingArtifactError as error:
             raise KeyError(path) from error
 

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 from featuremill.artifacts.aliases import history, list_aliases, version_exists, versions
 from featuremill.artifacts.errors import AlreadyExists, ArtifactError, MissingArtifactError, ParameterError
-from featuremill.artifacts.layout import join, version_folder, versions_folder
+from featuremill.artifacts.layout import EMBEDDINGS, join, version_folder, versions_folder
 from featuremill.artifacts.manifest import MANIFEST, Manifest
 from featuremill.artifacts.names import check_name, is_version
 from featuremill.artifacts.store import Store, as_store
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "collect", "collect_vectors"]
 
 GRACE = timedelta(hours=24)
 """Nothing younger is collected: somebody may be about to finish it, or to move an alias to it."""
@@ -89,6 +89,40 @@ def collect(
         left = [v for v in left if _empty(store, name, v, before)]
     kept = tuple(v for v in there if v not in old)
     return Collected(tuple(old), tuple(left), kept, tuple(damaged), dry_run)
+
+
+def collect_vectors(
+    root: Store | str | os.PathLike[str], *, older_than: timedelta, dry_run: bool = False
+) -> Collected:
+    """What was removed from the vectors that jobs keep beside the artifacts, and what was kept: paths of files.
+
+    Any of them may go at any time; what is missing is computed again.
+
+    Parameters
+    ----------
+    older_than
+        The age from which they go.
+    dry_run
+        Say what would be removed, and remove nothing.
+
+    Raises
+    ------
+    ParameterError
+        For a negative age.
+    """
+    if older_than < timedelta():
+        raise ParameterError(f"collect_vectors: older_than must not be negative, got {older_than}.")
+    store, before = as_store(root), datetime.now(UTC) - older_than
+    try:
+        ages = {path: store.modified(path) for path in store.list(EMBEDDINGS)}
+    except MissingArtifactError:
+        ages = {}
+    old = tuple(path for path in sorted(ages) if ages[path] <= before)
+    if old and not dry_run:
+        for path in old:
+            store.delete(path)
+        store.sweep(EMBEDDINGS, before)
+    return Collected(old, (), tuple(path for path in sorted(ages) if path not in old), (), dry_run)
 
 
 def _ages(store: Store, name: str, there: list[str]) -> tuple[dict[str, datetime], list[str]]:

@@ -11,6 +11,7 @@
                               stock/<position>/...
                               models/<digest>/...
     <name>/aliases/<alias>/00000007.json
+    _embeddings/<space>/<sha256>.arrow
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from featuremill.artifacts.errors import ParameterError
 __all__ = [
     "ATTRIBUTES",
     "CONTENT",
+    "EMBEDDINGS",
     "GOLDEN",
     "MODELS",
     "PROFILE",
@@ -48,6 +50,8 @@ STOCK = "stock/"
 """Below it, by the position of the step, lies what Beam's own transforms wrote: a SavedModel and its metadata."""
 MODELS = "models/"
 """Below it, by the digest of where each comes from, lie the models that transforms apply."""
+EMBEDDINGS = "_embeddings"
+"""The folder beside the artifacts with vectors of texts that jobs computed; see `vector_files`."""
 CONTENT = (STOCK, MODELS)
 """Files below these are part of what an artifact computes, as its states are."""
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from featuremill.artifacts.errors import ParameterError, ParameterTypeError
+from featuremill.artifacts.layout import EMBEDDINGS
 
 __all__ = ["check_name", "check_version", "is_version", "split_reference"]
 
@@ -35,6 +36,8 @@ def check_name(name: Any, what: str) -> str:
         raise ParameterTypeError(f"The {what} name must be a text, got {name!r}.", value=name)
     if is_version(name):
         raise ParameterError(f"The {what} name {name!r} looks like a version. Choose another.", value=name)
+    if name == EMBEDDINGS:
+        raise ParameterError(f"The {what} name {name!r} is taken by the vectors of embeddings.", value=name)
     if not _NAME.fullmatch(name) or len(name) > MAX_LENGTH:
         raise ParameterError(
             f"The {what} name {name!r} cannot be used: it takes letters, digits, '.', '_' and '-', at most "

@@ -82,7 +82,10 @@ def publish_once(store: Store, manifest: Manifest, content: Mapping[str, bytes])
         for path in sorted(known):
             exact = path in states or path.startswith(CONTENT)
             known[path] = _put_or_adopt(store, join(folder, path), known[path], exact)
-        entries = {path: FileEntry(digest(data), len(data)) for path, data in known.items()}
+        entries = {
+            path: manifest.files[path] if data is content[path] else FileEntry(digest(data), len(data))
+            for path, data in known.items()
+        }
         # Where somebody published the same version in the meantime, theirs stays, and is checked below.
         with suppress(AlreadyExists):
             store.put(place, manifest.with_files(entries).to_json(), create_only=True)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from featuremill.artifacts import frames
 from featuremill.artifacts.aliases import list_aliases, resolve, versions
 from featuremill.artifacts.build import table_from_bytes
+from featuremill.artifacts.carried import mapped_content
 from featuremill.artifacts.compare import difference
 from featuremill.artifacts.errors import ArtifactError, FeaturemillError, MissingArtifactError
 from featuremill.artifacts.layout import GOLDEN, MODELS, PROFILE, join, version_folder
@@ -27,9 +28,6 @@ from featuremill.artifacts.names import check_name, split_reference
 from featuremill.artifacts.store import Store, open_store
 
 __all__ = ["Artifact", "Verification", "load"]
-
-MAPPED_BYTES = 1 << 20
-"""Local files from this size on are mapped into memory, and shared by the processes that load the same artifact."""
 
 SMALL_BATCH_ROWS = 1 << 14
 """Tables cut into smaller pieces than this are put together before they are transformed."""
@@ -288,13 +286,8 @@ def _read_manifest(store: Store, folder: str) -> Manifest:
 def _read(store: Store, folder: str, path: str, entry: FileEntry) -> Any:
     """The checked bytes of a file, as bytes or as a mapped buffer."""
     where = join(store.root, folder, path)
-    local = store.local_path(join(folder, path))
     try:
-        if local is not None and entry.bytes >= MAPPED_BYTES:
-            with pa.memory_map(str(local)) as file:
-                data = file.read_buffer()
-        else:
-            data = store.get(join(folder, path))
+        data = mapped_content(store, join(folder, path))
     except (MissingArtifactError, OSError) as error:
         raise ArtifactError(f"{where} is missing. Restore it, or publish the artifact again.", file=path) from error
     if digest(data) != entry.sha256:

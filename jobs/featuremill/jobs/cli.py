@@ -190,16 +190,18 @@ def demo(
 
     They are every flight that left New York City in 2013: prepared, learnt from by two models, and scored by both.
     """
+    from featuremill.jobs.flights_neighbours import nearest_airports
     from featuremill.jobs.render import record_blocks, show
-    from featuremill.jobs.render_score import scored_demo_blocks
+    from featuremill.jobs.render_score import neighbour_blocks, scored_demo_blocks
     from featuremill.jobs.scaffold import prepare_demo, score_demo
 
     job_file, job = prepare_demo(folder)
     score_file, score_job = score_demo(folder, job)
     print(f"the rows are in {job.source.given.path}, the jobs are {job_file} and {score_file}", file=sys.stderr)
     prepared = _run(job, None, [])
+    airports = nearest_airports(str(prepared.dataset))
     if not as_json:
-        show(record_blocks(prepared, advise=False), sys.stdout)
+        show([*record_blocks(prepared, advise=False), *neighbour_blocks(airports)], sys.stdout)
         print()
     from featuremill.jobs.flights_models import auc, train
 
@@ -208,7 +210,8 @@ def demo(
     areas = auc(scored)
     if as_json:
         records = {"prepare": json.loads(prepared.to_json()), "score": json.loads(scored.to_json())}
-        _print_json({**records, "models": [asdict(model) for model in trained], "auc": areas})
+        alike = {name: [asdict(near) for near in found] for name, found in airports.items()}
+        _print_json({**records, "models": [asdict(m) for m in trained], "auc": areas, "airports": alike})
         return
     show(scored_demo_blocks(prepared, trained, scored, areas, str(score_file)), sys.stdout)
 

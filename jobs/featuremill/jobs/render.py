@@ -17,11 +17,12 @@ from featuremill.core.words import bytes_text, count_text, seconds_text
 
 if TYPE_CHECKING:
     from featuremill.core.record import RowAccount, RunRecord
+    from featuremill.core.texts_plan import TextPlan
     from featuremill.jobs.prepare import PreparePlan
 
 __all__ = [
     "Block", "Heading", "Line", "Table", "bytes_text", "count_text", "next_commands", "plan_blocks", "record_blocks",
-    "seconds_text", "show", "show_line", "table_rows", "to_text",
+    "seconds_text", "show", "show_line", "table_rows", "texts_blocks", "to_text",
 ]
 
 INDENT = "  "
@@ -58,6 +59,8 @@ class Table:
 
 
 Block = Heading | Line | Table
+
+WHEN = {"first": "distinct texts first", "counted": "when they are counted", "as they come": "as they come"}
 
 MOODS = {"good": "green", "bad": "bold red", "warning": "yellow", "": ""}
 
@@ -222,10 +225,12 @@ def plan_blocks(plan: PreparePlan, job_file: str, overrides: Sequence[str] = ())
             ("name", "type", "made by"),
         ),
     ]
-    passes = [(scan.why, ", ".join(scan.columns)) for scan in plan.scans]
+    counted = dict.fromkeys(t.column for t in plan.texts if t.first)
+    passes = [("count distinct texts, and embed those that are wanted first", ", ".join(counted))] if counted else []
+    passes += [(scan.why, ", ".join(scan.columns)) for scan in plan.scans]
     passes.append((f"apply {count_text(len(job.transforms), 'transform')} and write", "all columns"))
     rows = [row for i, (why, reads) in enumerate(passes, 1) for row in ([f"{i}", why], ["", f"reads {reads}"])]
-    blocks += [Heading(f"Passes over the data ({len(passes)})"), Table(rows)]
+    blocks += [Heading(f"Passes over the data ({len(passes)})"), Table(rows), *texts_blocks(plan.texts)]
     if job.split:
         shares = [
             [name, f"{share:.6g}", "statistics are computed on it" if name == job.split.fitted else ""]
@@ -257,6 +262,11 @@ def table_rows(table: Mapping[str, Any] | None) -> list[list[str]]:
     rows = [["table", table["table"]], ["", ", ".join(parts)]]
     rows += [["", ", ".join(f"{f['name']} {f['type']}" for f in table["schema"])]]
     return [*rows, *([["dead letters", table["dead_letters"]]] if table["dead_letters"] else [])]
+def texts_blocks(texts: Sequence[TextPlan]) -> list[Block]:
+    """When the texts of each column that is embedded become vectors."""
+    rows = [[t.column, t.output, WHEN[t.when], t.why] for t in texts]
+    header = ("column", "vectors", "embedded", "why")
+    return [Heading("Texts to vectors"), Table(rows, header)] if rows else []
 
 
 def source_lines(source: Mapping[str, Any], fragments: int | None = None) -> list[Block]:
@@ -321,6 +331,7 @@ def record_blocks(record: RunRecord, *, advise: bool = True) -> list[Block]:
         title = f"Features ({len(made)}" + (f", and {count_text(passed, 'column')} of the source)" if passed else ")")
         table = Table([[str(f["name"]), str(f["type"]), str(f["made_by"])] for f in made], ("name", "type", "made by"))
         blocks += [Heading(title), *([table] if made else [])]
+    blocks += _vectors_blocks(record.embeddings)
     if record.vocabularies:
         # Two transforms may have a vocabulary of the same column in common.
         found = dict.fromkeys((str(v["column"]), f"{v['size']:,}", _top(v["top"])) for v in record.vocabularies)
@@ -338,6 +349,19 @@ def _checks_line(checks: Mapping[str, int]) -> Line:
         return Line(f"{count_text(total, 'check')} passed", "good")
     critical = f", {checks['gating']:,} of them critical" if checks["gating"] else ""
     return Line(f"{checks['failed']:,} of {count_text(total, 'check')} failed{critical}", "warning")
+def _vectors_blocks(facts: Mapping[str, Any]) -> list[Block]:
+    """What texts became vectors."""
+    if not facts:
+        return []
+    rows = [
+        [str(c["column"]), str(c["output"]), WHEN[c["when"]], f"{c['distinct']:,}" if "distinct" in c else "",
+         f"{c['texts']:,}" if "texts" in c else ""]
+        for c in facts["columns"]
+    ]  # fmt: skip
+    texts = count_text(facts["looked_up"], "text")
+    said = f"{texts} looked up, {facts['found']:,} found in the cache, {facts['computed']:,} computed"
+    header = ("column", "vectors", "embedded", "distinct", "texts")
+    return [Heading("Texts to vectors"), Line(said), Table(rows, header, frozenset({3, 4}))]
 
 
 def _score_blocks(record: RunRecord) -> list[Block]:

@@ -17,6 +17,7 @@ from featuremill.jobs.render import (
     seconds_text,
     source_lines,
     table_rows,
+    texts_blocks,
     type_text,
     warning_blocks,
 )
@@ -24,9 +25,10 @@ from featuremill.jobs.render import (
 if TYPE_CHECKING:
     from featuremill.core.record import RunRecord
     from featuremill.jobs.flights_models import Trained
+    from featuremill.jobs.flights_neighbours import Neighbour
     from featuremill.jobs.scoring import ScorePlan
 
-__all__ = ["model_blocks", "score_plan_blocks", "scored_demo_blocks"]
+__all__ = ["model_blocks", "neighbour_blocks", "score_plan_blocks", "scored_demo_blocks"]
 
 
 def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] = ()) -> list[Block]:
@@ -58,6 +60,7 @@ def score_plan_blocks(plan: ScorePlan, job_file: str, overrides: Sequence[str] =
     for model in plan.models:
         blocks += _planned_model(model)
     blocks += [
+        *texts_blocks(plan.texts),
         Heading(f"Columns out ({len(plan.output_schema)})"),
         Table(
             [[f.name, type_text(f.type), plan.made_by.get(f.name) or "the source"] for f in plan.output_schema],
@@ -119,6 +122,13 @@ def model_blocks(facts: Mapping[str, Any]) -> list[Block]:
     if stamp is None:
         return [*blocks, Heading("Stamp"), Line("none: nothing says which artifact it was trained with")]
     return [*blocks, Heading("Stamp"), Table([[str(k), str(v)] for k, v in stamp.items()])]
+
+
+def neighbour_blocks(found: Mapping[str, Sequence[Neighbour]]) -> list[Block]:
+    """Which texts mean most alike."""
+    rows = [[name, ", ".join(f"{n.name} {n.cosine:.2f}" for n in near)] for name, near in found.items()]
+    header = ("airport", "nearest, with the cosine")
+    return [Heading("Airports whose names mean most alike, by their vectors"), Table(rows, header)]
 
 
 def scored_demo_blocks(

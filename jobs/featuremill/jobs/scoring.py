@@ -16,9 +16,10 @@ from featuremill.artifacts.names import split_reference
 from featuremill.artifacts.reader import Artifact, load
 from featuremill.artifacts.store import is_url
 from featuremill.core.explain import at
-from featuremill.core.feature_recipe import ARTIFACT_VERSION, CARRIED, FRAGMENT, ROW, FeatureRecipe, carried
+from featuremill.core.feature_recipe import ARTIFACT_VERSION, CARRIED, FRAGMENT, ROW, FeatureRecipe, carried, reach
 from featuremill.core.files import Place
 from featuremill.core.job_run import JobRun, opened_split
+from featuremill.core.jobfile import EmbeddingCache
 from featuremill.core.models.groups import ByKey, Models, Shares
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.models.stamp import check_stamp
@@ -28,14 +29,17 @@ from featuremill.core.quality.references import artifact_reference
 from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RunRecord
 from featuremill.core.scorefile import ScoreJob
+from featuremill.core.texts_plan import STAGE, TextPlan, plan_texts
 from featuremill.jobs.score_models import at_model, each_model, model_facts, model_record
 from featuremill.transforms.arrays import value_type
+from featuremill.transforms.onnx_backend import models_of
 from featuremill.transforms.plan import Plan
 from featuremill.transforms.row_values import plain_type
 
 if TYPE_CHECKING:
     from featuremill.core.dataset import Staging
     from featuremill.core.inference.planning import PlannedStep
+    from featuremill.transforms.vector_memory import VectorMemory
 
 __all__ = ["ScorePlan", "Scoring"]
 
@@ -60,6 +64,8 @@ class ScorePlan:
     """What the models are given: ``{name, type, made_by}``; made_by None: as it is in the source."""
     models: tuple[Mapping[str, Any], ...]
     """``{name, step, path, framework, version, stamp, reads, inputs, outputs, makes}`` of each, in order."""
+    texts: tuple[TextPlan, ...]
+    """When the texts of each column that is embedded become vectors."""
     output_schema: pa.Schema
     made_by: Mapping[str, str | None]
     """Output column to what makes it; None: it is the source's."""
@@ -82,6 +88,7 @@ class ScorePlan:
             "input": [{"name": f.name, "type": str(f.type)} for f in self.input_schema],
             "features": [dict(f) for f in self.features],
             "models": [dict(m) for m in self.models],
+            "embeddings": [t.to_json() for t in self.texts],
             "output": [
                 {"name": f.name, "type": str(f.type), "made_by": self.made_by[f.name]} for f in self.output_schema
             ],
@@ -120,6 +127,7 @@ class Scoring(JobRun):
 
             self.open_table(job.output.bigquery, self.stored, None, letters_schema(self.bound))
         self.describe()
+        self.texts = self._plan_texts()
 
     # --- what is asked for, and what there is -----------------------------------------------------------------------
 
@@ -212,6 +220,32 @@ class Scoring(JobRun):
             ]
         )
 
+    def _plan_texts(self) -> tuple[TextPlan, ...]:
+        if self.artifact is None or self.job.source.arriving is not None:
+            return ()
+        plan = Plan(self.artifact.transforms)
+        return plan_texts(
+            plan.transforms, self.fragments, rows=self.described["rows"], only=reach(plan, self._features())[0],
+            cached=self._cache_wanted is not False, alone=self.job.runner.mode == "in_memory",
+        )  # fmt: skip
+
+    @property
+    def _cache_wanted(self) -> EmbeddingCache:
+        """What the job says; where it says nothing, not beside an artifact that lies alone or cannot be written to."""
+        said, root = self.job.embedding_cache, self.artifact_facts().get("root")
+        if said is not True:
+            return said
+        return root is not None and (is_url(root) or os.access(os.path.expanduser(root), os.W_OK))
+
+    def _memory(self, staging: Staging) -> VectorMemory | None:
+        """Where vectors are that need not be computed; None where there are none in the job."""
+        from featuremill.core.texts_first import memory_of
+
+        if not self.texts or self.artifact is None:
+            return None
+        root = str(self.artifact_facts().get("root"))
+        return memory_of(self._cache_wanted, root, staging.path / "embeddings")
+
     def _check_stamps(self) -> dict[str, str]:
         """By path, the artifact that each stamped model was trained with; it is the job's."""
         found: dict[str, str] = {}
@@ -256,6 +290,7 @@ class Scoring(JobRun):
             input_schema=pa.schema([self.source.schema.field(n) for n in self.bound.reads]),
             features=self._feature_facts(),
             models=self.stamped(model_facts(step, model) for step in self.steps for model in step.planned),
+            texts=self.texts,
             output_schema=self.stored,
             made_by=self.made_by_column(),
             predictions=Place(self.job.output.path) / self.name,
@@ -300,7 +335,7 @@ class Scoring(JobRun):
 
     @property
     def progress_stages(self) -> list[str]:
-        return ["score"]
+        return [*([STAGE] if any(t.first for t in self.texts) else []), "score"]
 
     @property
     def reads(self) -> list[Sequence[str]]:
@@ -327,17 +362,19 @@ class Scoring(JobRun):
             as_letters,
             letters_schema,
         )
+        from featuremill.core.texts_first import after
 
-        fragments = [JobFragment(f, self.source.schema, self.split, staging.progress) for f in self.fragments]
+        memory, schema = self._memory(staging), self.source.schema
+        fragments = [JobFragment(f, schema, self.split, staging.progress, None, memory) for f in self.fragments]
         letters = letters_schema(self.bound)
         riding = None if self.quality is None else self.quality.riding(len(fragments))
         sink = self.sink(staging, self.job.output.compression)
         reader = ReadFeatures(self.recipe, self.job.split.only if self.job.split else None, riding)
 
         def build(pipeline: beam.Pipeline) -> Any:
+            created = pipeline | "Fragments" >> beam.Create(fragments, reshuffle=True)
             read = (
-                pipeline
-                | "Fragments" >> beam.Create(fragments, reshuffle=True)
+                after(created, self.texts, memory, self._location() or "", workers=self.job.runner.threads)
                 | "Features" >> beam.ParDo(reader).with_outputs(READ, REJECTED, QUALITY, main="features")
             )
             scored, rejected = read.features | "Models" >> Score(self.models, self.bound.schema, steps=self.steps)
@@ -362,7 +399,9 @@ class Scoring(JobRun):
         self.result = run_pipeline(pipeline_options(self.job.runner, beam_options), build)
 
     def commit(self, staging: Staging) -> RunRecord:
+        from featuremill.core.backends import MODELS, backends_of
         from featuremill.core.dataset import REJECTED, commit
+        from featuremill.core.texts_first import embedding_facts
 
         results = staging.load_results()
         self.look(staging, results, self._learned())
@@ -374,6 +413,8 @@ class Scoring(JobRun):
         counts: Counter[str] = Counter()
         for result in results:
             counts.update(result.models)
+        memory = self._memory(staging)
+        embeddings, told = ({}, ()) if memory is None else embedding_facts(memory, self.texts, self.result)
         artifact, models = self.artifact_facts(), self.stamped(model_record(self.steps, counts, self.result))
         with self.timed("commit"):
             commit(
@@ -401,7 +442,12 @@ class Scoring(JobRun):
             artifact=artifact,
             features=tuple({"name": f.name, "type": str(f.type), "made_by": made_by[f.name]} for f in self.stored),
             models=models,
-            warnings=tuple(wrong),
+            embeddings=embeddings,
+            warnings=(*wrong, *told),
+            backends=(
+                *backends_of(self.result, models_of(self.artifact.transforms if self.artifact else ())),
+                *backends_of(self.result, {str(m["path"]) for m in models}, MODELS),
+            ),
         )
         record = self.report(staging, record)
         record = self.commit_rows(staging, results, letters, record, {})

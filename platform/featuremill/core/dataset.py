@@ -23,6 +23,7 @@ from apache_beam.pvalue import TaggedOutput
 from featuremill.artifacts.errors import MissingArtifactError, RequestError
 from featuremill.artifacts.schemas import schema_to_json
 from featuremill.artifacts.store import open_store
+from featuremill.core.backends import BackendsTold
 from featuremill.core.files import Place
 from featuremill.core.job_fragment import JobFragment, Split
 from featuremill.core.quality.collecting import QUALITY
@@ -33,6 +34,9 @@ from featuremill.core.shards import REJECTED, UNSPLIT, RowSink, Shard
 from featuremill.core.staging import MANIFEST, RECORD, way_of
 from featuremill.core.strict import NAME
 from featuremill.transforms.fragments import TransformedBatch, TransformedFragment
+from featuremill.transforms.onnx_backend import choices
+from featuremill.transforms.texts_told import TextsTold
+from featuremill.transforms.vector_memory import working_for
 from featuremill.transforms.widened import origin
 
 __all__ = [
@@ -292,28 +296,33 @@ class _WriteFragment(beam.DoFn):  # type: ignore[misc]
         self.split = split
         self.written = Metrics.counter("featuremill", "rows_written")
         self.aside = Metrics.counter("featuremill", "rows_aside")
+        self.backends = BackendsTold()
+        self.texts = TextsTold()
 
     def process(self, fragment: TransformedFragment) -> Iterator[Any]:
         attempt = self.sink.attempt(fragment.key)
+        job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
         read = quarantined = 0
         quality = FragmentQuality(self.riding, fragment.key)
         try:
-            for made in fragment.transformed(quality.screen):
-                item = quality.look(made, read)
-                for name, batch in _by_split(item, self.split):
-                    attempt.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
-                if item.rejects:
-                    attempt.write(REJECTED, _dead_letters(item, fragment.key, read))
-                read += item.read.num_rows
-                quarantined += sum(reject.quarantined for reject in item.rejects)
+            with working_for(job.memory) as counts:
+                for made in fragment.transformed(quality.screen):
+                    item = quality.look(made, read)
+                    for name, batch in _by_split(item, self.split):
+                        attempt.write(name, batch if batch.schema.equals(self.schema) else batch.cast(self.schema))
+                    if item.rejects:
+                        attempt.write(REJECTED, _dead_letters(item, fragment.key, read))
+                    read += item.read.num_rows
+                    quarantined += sum(reject.quarantined for reject in item.rejects)
             shards = attempt.close()
         except BaseException:
             attempt.discard()
             raise
-        job: JobFragment = origin(fragment)  # a job's fragments are made of JobFragments
         result = FragmentResult(fragment.key, read, job.source.rows, shards, quarantined=quarantined)
         self.written.inc(result.written)
         self.aside.inc(result.aside)
+        self.backends.tell(choices())
+        self.texts.tell(counts)
         job.note("write", read)
         yield None, result
         for placed in quality.partials():

@@ -13,6 +13,7 @@ from featuremill.core.fragments import Fragment as SourceFragment
 from featuremill.core.progress import note
 from featuremill.core.quality.screen import Screen
 from featuremill.transforms.splitting import fingerprint_keys, split_of
+from featuremill.transforms.vector_memory import VectorMemory
 
 __all__ = ["JobFragment", "Split"]
 
@@ -52,6 +53,8 @@ class JobFragment:
     """The file that workers note their progress in, where they share a disk with the launcher."""
     screen: Screen | None = None
     """The checks that cost a row its place; statistics never see such a row."""
+    memory: VectorMemory | None = None
+    """Where vectors are that need not be computed."""
 
     @property
     def key(self) -> str:

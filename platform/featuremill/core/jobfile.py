@@ -6,6 +6,7 @@ models are what a job is built from in Python.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, GetPydanticSchema, field_validator, model_validator
@@ -22,6 +23,7 @@ from featuremill.transforms.registry import build_transform, to_config
 __all__ = [
     "ArtifactSpec",
     "DatasetSpec",
+    "EmbeddingCache",
     "ParquetSpec",
     "PrepareJob",
     "RunnerSpec",
@@ -192,6 +194,9 @@ class SplitSpec(Strict):
         return self.fit_on or ("train" if "train" in self.shares else next(iter(self.shares)))
 
 
+EmbeddingCache = bool | Annotated[str, Field(min_length=1)]
+
+
 class ArtifactSpec(Strict):
     """Where the transform artifact goes."""
 
@@ -200,6 +205,8 @@ class ArtifactSpec(Strict):
     """By default the job's name."""
     alias: str | None = None
     """A movable name for the version that the job makes, such as candidate."""
+    embedding_cache: EmbeddingCache = True
+    """Where vectors of texts are kept for later jobs: true, with the artifacts; false, nowhere; or a folder or URL."""
 
     @field_validator("name", "alias")
     @classmethod
@@ -237,6 +244,13 @@ class RunnerSpec(Strict):
     def is_direct(self) -> bool:
         """Whether it is this machine."""
         return self.name.lower() in ("direct", "directrunner")
+
+    @property
+    def threads(self) -> int:
+        """How many workers there are on this machine; a guess where it is another."""
+        if self.mode == "in_memory":
+            return 1
+        return self.workers or len(os.sched_getaffinity(0))
 
     def sized(self, cells: int) -> RunnerSpec:
         """The same with its mode decided, for a job that reads so many values, rows by columns.

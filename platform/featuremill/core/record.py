@@ -70,6 +70,12 @@ class RunRecord:
     """The columns of the dataset: ``{name, type, made_by}``; made_by is the last transform or the model, or None."""
     models: tuple[Mapping[str, Any], ...] = ()
     """``{name, path, framework, version, rows, seconds}``; rows that the model predicted, and seconds in its calls."""
+    backends: tuple[Mapping[str, Any], ...] = ()
+    """``{model, backend, device, refused}`` of the ONNX models: where each ran, and why not on what comes before."""
+    embeddings: Mapping[str, Any] = field(default_factory=dict)
+    """``{cache, looked_up, found, computed, kept, columns}`` where texts became vectors: how many distinct ones were
+    looked up in the cache, found there and computed, how many of them it has now in addition; and for each column
+    ``{column, output, model, when, why, texts, distinct}``, the last two where they were counted."""
     vocabularies: tuple[Mapping[str, Any], ...] = ()
     """``{column, size, top: [[token, count], …]}``, the largest first."""
     checks: Mapping[str, int] = field(default_factory=dict)

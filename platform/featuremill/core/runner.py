@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import dropwhile, takewhile
@@ -44,10 +43,9 @@ def pipeline_options(runner: RunnerSpec, extra: Sequence[str] = ()) -> PipelineO
     3
     """
     if runner.is_direct:
-        workers = runner.workers or len(os.sched_getaffinity(0))
         flags = [
             f"--runner={DIRECT}",
-            f"--direct_num_workers={1 if runner.mode == 'in_memory' else workers}",
+            f"--direct_num_workers={runner.threads}",
             f"--direct_running_mode={'multi_threading' if runner.mode == 'auto' else runner.mode}",
         ]
     else:

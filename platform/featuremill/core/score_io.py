@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import featuremill.core.batch_coders  # noqa: F401  # how Beam weighs the batches of ReadFeatures
 from featuremill.artifacts.errors import JobError
+from featuremill.core.backends import BackendsTold
 from featuremill.core.dataset import FragmentResult, Staging, save_results
 from featuremill.core.feature_recipe import CARRIED, FRAGMENT, ROW, BoundRecipe, FeatureRecipe, carried, numbered
 from featuremill.core.job_fragment import JobFragment
@@ -32,7 +34,10 @@ from featuremill.core.quality.collecting import QUALITY
 from featuremill.core.quality.riding import RAW, Riding
 from featuremill.core.quality.screen import take_out
 from featuremill.core.shards import REJECTED, Attempt, RowSink, Shard
+from featuremill.transforms.onnx_backend import choices
 from featuremill.transforms.rejects import Reject
+from featuremill.transforms.texts_told import TextsTold
+from featuremill.transforms.vector_memory import Counts
 
 __all__ = [
     "PREDICTIONS",
@@ -164,6 +169,8 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
         self.riding = riding
         self.only = None if only is None else tuple(only)
         self.aside = Metrics.counter("featuremill", "rows_aside_by_transforms")
+        self.backends = BackendsTold()
+        self.texts = TextsTold()
 
     def setup(self) -> None:
         self.bound = self.recipe.bound()
@@ -174,6 +181,7 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
         riding = self.riding
         collected = None if riding is None else riding.collecting.only(RAW).begin()
         columns = list(dict.fromkeys([*self.bound.reads, *(riding.columns if riding else ())]))
+        counts, memory = Counts(), None if fragment.memory is None else fragment.memory.opened()
         for batch in fragment.batches(columns, dictionary=self.bound.dictionary):
             wanted = self._wanted(fragment, numbered(batch, fragment.key, read))
             read += batch.num_rows
@@ -187,13 +195,18 @@ class ReadFeatures(beam.DoFn):  # type: ignore[misc]
                     yield TaggedOutput(REJECTED, dead_letters(taken.rows, taken.rejects, self.letters))
             if not wanted.num_rows:
                 continue
-            made = self.bound.apply(wanted)
+            with nullcontext() if memory is None else memory.used(counts):
+                made = self.bound.apply(wanted)
             if made.rejects:
                 self.aside.inc(len(made.rejects))
                 letters = dead_letters(made.rejected, made.rejects, self.letters)
                 yield TaggedOutput(REJECTED, letters)
             if made.batch.num_rows:
                 yield made.batch
+        if memory is not None:
+            memory.flush()
+        self.texts.tell(counts)
+        self.backends.tell(choices())
         fragment.note("score", read)
         yield TaggedOutput(READ, FragmentRead(fragment.key, read, fragment.source.rows, left_out))
         for placed in collected.partials() if collected is not None else ():

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from featuremill.core.bigquery.write_spec import BigQueryTable
-from featuremill.core.jobfile import RunnerSpec, SplitSpec
+from featuremill.core.jobfile import EmbeddingCache, RunnerSpec, SplitSpec
 from featuremill.core.models.groups import Models
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.quality.spec import QualitySpec
@@ -70,6 +70,9 @@ class ScoreJob(Strict):
     """Score only some of the splits, dealt out by the same hash as in the prepare job."""
     artifact: str | None = None
     """``root/name@alias`` or ``root/name@version``; without it the models are given columns of the source."""
+    embedding_cache: EmbeddingCache = True
+    """Where vectors of texts are kept for later jobs: true, with the artifacts; false, nowhere; or a folder or URL. A
+    job with an endless source does without."""
     model: ModelSpec | None = None
     """The model, where there is one; otherwise `models`."""
     models: Models | None = None

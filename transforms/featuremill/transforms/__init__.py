@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from featuremill.transforms.crossing import FeatureCross
     from featuremill.transforms.datetime_parts import DatetimeParts
     from featuremill.transforms.embedding import EmbedText
+    from featuremill.transforms.embedding_columns import EmbedColumns
+    from featuremill.transforms.embedding_images import EmbedImage
     from featuremill.transforms.encoding import FrequencyEncode, OneHot
     from featuremill.transforms.hashing import HashStrings
     from featuremill.transforms.imputation import Impute
@@ -41,6 +43,8 @@ __all__ = [
     "ComputeAndApplyVocabulary",
     "DatetimeParts",
     "DeduplicateTensorPerRow",
+    "EmbedColumns",
+    "EmbedImage",
     "EmbedText",
     "FeatureCross",
     "FrequencyEncode",

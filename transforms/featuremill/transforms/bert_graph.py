@@ -108,7 +108,7 @@ def read_weights(data: bytes, where: str) -> Weights:
             f"The model {where}: model.safetensors cannot be read ({error}). Copy it again, or save it as float32.",
             parameter="model", model=where,
         ) from error
-    return {name.removeprefix("bert."): array.astype(np.float32) for name, array in found.items()}
+    return {name.removeprefix("bert."): array.astype(np.float32, copy=False) for name, array in found.items()}
 
 
 def bert_graph(config: Mapping[str, Any], weights: Weights, where: str) -> bytes:
@@ -123,13 +123,10 @@ def bert_graph(config: Mapping[str, Any], weights: Weights, where: str) -> bytes
     """
     check_bert(config, where)
     onnx = onnx_module()
-    graph = _Encoder(onnx, config, weights, where)
-    graph.encode()
-    model = onnx.helper.make_model(
-        graph.finish(), opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-        producer_name="featuremill",
-    )  # fmt: skip
-    onnx.checker.check_model(model)
+    # The numbers go into the model's own graph: onnx's helpers would copy them each time a part goes into a whole.
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="featuremill")
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    _Encoder(onnx, model.graph, config, weights, where).encode()
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -137,12 +134,12 @@ def bert_graph(config: Mapping[str, Any], weights: Weights, where: str) -> bytes
 class _Encoder:
     """The nodes and numbers of one graph, in the making."""
 
-    def __init__(self, onnx: Any, config: Mapping[str, Any], weights: Weights, where: str) -> None:
+    def __init__(self, onnx: Any, graph: Any, config: Mapping[str, Any], weights: Weights, where: str) -> None:
         self._onnx = onnx
+        self._graph = graph
         self._weights = weights
         self._where = where
-        self._nodes: list[Any] = []
-        self._numbers: list[Any] = []
+        self._numbers: set[str] = set()
         self._layers: int = config["num_hidden_layers"]
         self._hidden: int = config["hidden_size"]
         self._inner: int = config["intermediate_size"]
@@ -153,7 +150,7 @@ class _Encoder:
         self._activation = dict(ACTIVATIONS[config.get("hidden_act", "gelu")])
 
     def encode(self) -> None:
-        """All nodes, from the inputs to the output."""
+        """The whole graph, from the inputs to the output."""
         words = self._weight("embeddings.word_embeddings.weight", self._vocabulary, self._hidden)
         places = self._weight("embeddings.position_embeddings.weight", self._positions, self._hidden)
         types = self._weight("embeddings.token_type_embeddings.weight", None, self._hidden)
@@ -165,14 +162,11 @@ class _Encoder:
         bias = self._bias()
         for layer in range(self._layers):
             state = self._layer(f"encoder.layer.{layer}.", state, bias)
-        self._nodes.append(self._onnx.helper.make_node("Identity", [state], [HIDDEN]))
-
-    def finish(self) -> Any:
-        """The graph with its inputs and its output."""
+        self._graph.node.append(self._onnx.helper.make_node("Identity", [state], [HIDDEN]))
+        self._graph.name = "bert"
         tensor, kinds = self._onnx.helper.make_tensor_value_info, self._onnx.TensorProto
-        inputs = [tensor(name, kinds.INT64, ["texts", "tokens"]) for name in (IDS, MASK)]
-        output = tensor(HIDDEN, kinds.FLOAT, ["texts", "tokens", self._hidden])
-        return self._onnx.helper.make_graph(self._nodes, "bert", inputs, [output], self._numbers)
+        self._graph.input.extend(tensor(name, kinds.INT64, ["texts", "tokens"]) for name in (IDS, MASK))
+        self._graph.output.append(tensor(HIDDEN, kinds.FLOAT, ["texts", "tokens", self._hidden]))
 
     def _bias(self) -> str:
         """0 for tokens and :data:`MASKED` for what is none, shape (texts, 1, 1, tokens)."""
@@ -239,11 +233,15 @@ class _Encoder:
         return array
 
     def _number(self, name: str, array: Any) -> str:
-        if all(n.name != name for n in self._numbers):
-            self._numbers.append(self._onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
+        if name not in self._numbers:
+            self._numbers.add(name)
+            values = np.asarray(array)
+            kind = self._onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+            little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+            self._graph.initializer.add(name=name, data_type=kind, dims=values.shape, raw_data=little.tobytes())
         return name
 
     def _node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        output = f"{op.lower()}_{len(self._nodes)}"
-        self._nodes.append(self._onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        output = f"{op.lower()}_{len(self._graph.node)}"
+        self._graph.node.append(self._onnx.helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output

@@ -24,7 +24,7 @@ from featuremill.transforms.contract import Analyzer
 from featuremill.transforms.memory import release_memory
 from featuremill.transforms.partials import Packed, Placed, pack, unpack
 
-__all__ = ["CombineStates", "StateFile"]
+__all__ = ["CombineStates", "MergePartials", "StateFile"]
 
 _Merged = tuple[tuple[str, int], pa.Table]
 
@@ -57,7 +57,7 @@ class CombineStates(beam.PTransform):  # type: ignore[misc]
         self.shards = shards
 
     def expand(self, placed: beam.PCollection[Placed]) -> beam.PCollection[StateFile]:
-        merged = placed | "Merge" >> beam.CombinePerKey(_Merge(self.analyzers))
+        merged = placed | "Merge" >> beam.CombinePerKey(MergePartials(self.analyzers))
         if self.shards > 1:
             merged = (
                 merged
@@ -68,7 +68,7 @@ class CombineStates(beam.PTransform):  # type: ignore[misc]
         return merged | "Finish" >> beam.Map(_finish, self.analyzers, self.folder)
 
 
-class _Merge(beam.CombineFn):  # type: ignore[misc]
+class MergePartials(beam.CombineFn):  # type: ignore[misc]
     """Partials of one slot and shard, merged whenever many have gathered: memory follows the result, not the data."""
 
     EAGER_BYTES = 4 << 20

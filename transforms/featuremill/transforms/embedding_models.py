@@ -1,4 +1,4 @@
-"""Where embedding models come from, and the three files that one becomes: a graph, a tokenizer, a few settings.
+"""Where embedding models come from, and the files that one becomes: a graph, a tokenizer, a few settings.
 
 A reference is a folder in the layout of sentence-transformers, an ONNX file with its ``tokenizer.json`` beside it (both
 on a disk or in a bucket), or the name of a model that a package brings. Only JSON, safetensors and ONNX are read:
@@ -7,8 +7,7 @@ nothing that comes with a model is run.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,13 +15,17 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from featuremill.artifacts.errors import MissingArtifactError, MissingExtraError, ParameterError
-from featuremill.artifacts.manifest import canonical_json, digest
+from featuremill.artifacts.errors import MissingExtraError, ParameterError
+from featuremill.artifacts.manifest import canonical_json
 from featuremill.artifacts.store import Store, open_store
 from featuremill.transforms.bert_graph import HIDDEN, bert_graph, check_bert, read_weights
-from featuremill.transforms.encoder import MODEL, SETTINGS, TOKENIZER, open_session, told_output
+from featuremill.transforms.column_models import columns_model
+from featuremill.transforms.encoder import TOKENIZER, told_output
+from featuremill.transforms.image_models import image_model
+from featuremill.transforms.model_sources import MODEL, SETTINGS, Described, Source
+from featuremill.transforms.onnx_sessions import open_cpu
 
-__all__ = ["EMBEDDED", "Described", "describe", "model_files"]
+__all__ = ["EMBEDDED", "KINDS", "Described", "describe", "model_files"]
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,19 @@ _POOLING_KEYS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
-_described: dict[str, tuple[Any, Described]] = {}
+_described: dict[tuple[str, str], tuple[Any, Described]] = {}
 _lock = Lock()
 
 
-@dataclass(frozen=True)
-class Described:
-    """What is known of a model before it is used."""
-
-    digest: str
-    """The SHA-256 over the names and digests of all files that decide about its vectors."""
-    dimension: int
-    positions: int | None
-    """The most tokens that it takes; None where it does not say."""
-
-
-def describe(reference: str) -> Described:
+def describe(reference: str, kind: str = "texts") -> Described:
     """What a model is. Its files are read once per process, and again when they changed.
+
+    Parameters
+    ----------
+    reference
+        Where it is.
+    kind
+        What it is to make vectors of: one of :data:`KINDS`.
 
     Raises
     ------
@@ -86,25 +85,30 @@ def describe(reference: str) -> Described:
     featuremill.artifacts.errors.ParameterError: There is no model /nowhere/minilm: it has neither config.json nor is \
 it an .onnx file. Models with a name: minilm.
     """
-    source = _find(reference)
+    return _described_source(reference, kind)[1]
+
+
+def _described_source(reference: str, kind: str) -> tuple[Source, Described]:
+    """A model's files and what they are, read again only where they changed."""
+    source = KINDS[kind](reference)
     stamps = source.stamps()
     with _lock:
-        known = _described.get(source.where)
+        known = _described.get((kind, source.where))
         if known is None or known[0] != stamps:
-            known = _described[source.where] = (stamps, source.described())
-        return known[1]
+            known = _described[kind, source.where] = (stamps, source.described())
+        return source, known[1]
 
 
-def model_files(reference: str, pinned: str | None) -> dict[str, bytes]:
-    """The three files by name, made of the model that has the digest `pinned`.
+def model_files(reference: str, pinned: str | None, kind: str = "texts") -> dict[str, bytes]:
+    """The files by name, made of the model that has the digest `pinned`.
 
     Raises
     ------
     ParameterError
         When another model is there now; and as :func:`describe`.
     """
-    source = _find(reference)
-    found = source.described().digest
+    source, described = _described_source(reference, kind)
+    found = described.digest
     if pinned not in (None, found):
         raise ParameterError(
             f"The model {reference} has the digest {found}, expected {pinned}: it is another model under the same "
@@ -114,7 +118,7 @@ def model_files(reference: str, pinned: str | None) -> dict[str, bytes]:
     return source.files()
 
 
-def _find(reference: str) -> _Source:
+def _text_model(reference: str) -> Source:
     if reference in EMBEDDED:
         return _Folder(_packaged(reference), reference, EMBEDDED[reference].weights)
     if reference.endswith(".onnx"):
@@ -136,68 +140,14 @@ def _packaged(name: str) -> Store:
     return open_store(Path(places[0], model.folder))
 
 
-class _Source:
-    """The files of one model, where they lie; each is read once."""
+KINDS: Mapping[str, Callable[[str], Source]] = {
+    "texts": _text_model, "images": image_model, "columns": columns_model,
+}  # fmt: skip
+"""How a model is found, by what it makes vectors of."""
 
-    def __init__(self, store: Store, where: str) -> None:
-        self._store = store
-        self.where = where
-        self._content: dict[str, bytes] = {}
-        self._digests: dict[str, str] = {}
 
-    @cached_property
-    def names(self) -> list[str]:
-        """The files that decide about its vectors, sorted."""
-        raise NotImplementedError
-
-    def described(self) -> Described:
-        raise NotImplementedError
-
-    def files(self) -> dict[str, bytes]:
-        raise NotImplementedError
-
-    def stamps(self) -> list[Any]:
-        """When each file was written."""
-        return [(name, self._store.modified(name)) for name in self.names]
-
-    def digest(self) -> str:
-        lines = [f"{self.digest_of(name)}  {name}\n" for name in self.names]
-        return digest("".join(lines).encode())
-
-    def digest_of(self, name: str) -> str:
-        if name not in self._digests:
-            self._digests[name] = digest(self.read(name))
-        return self._digests[name]
-
-    def read(self, name: str) -> bytes:
-        if name not in self._content:
-            self._content[name] = self._store.get(name)
-        return self._content[name]
-
-    def has(self, name: str) -> bool:
-        try:
-            return self._store.exists(name)
-        except MissingArtifactError:
-            return False
-
-    def json(self, name: str, default: Any = None) -> Any:
-        """What a JSON file holds; `default` where there is none."""
-        if default is not None and not self.has(name):
-            return default
-        try:
-            found = json.loads(self.read(name))
-        except ValueError as error:
-            raise self.wrong(f"{name} is no JSON ({error}). Copy it again") from error
-        if not isinstance(found, list if name == MODULES else dict):
-            raise self.wrong(f"{name} holds no {'list' if name == MODULES else 'object'}. Copy it again")
-        return found
-
-    def require(self, name: str, hint: str) -> None:
-        if not self.has(name):
-            raise self.wrong(f"{name} is missing. {hint}")
-
-    def wrong(self, what: str) -> ParameterError:
-        return ParameterError(f"The model {self.where}: {what}.", parameter="model", model=self.where)
+class _Texts(Source):
+    """A sentence encoder."""
 
     def sentence_settings(self) -> tuple[list[str], dict[str, Any]]:
         """The files of the layout of sentence-transformers that are there, and what they say."""
@@ -229,7 +179,7 @@ class _Source:
         return found[0]
 
 
-class _Folder(_Source):
+class _Folder(_Texts):
     """A folder in the layout of sentence-transformers."""
 
     def __init__(self, store: Store, where: str, published: str | None) -> None:
@@ -265,7 +215,7 @@ class _Folder(_Source):
         return {MODEL: graph, TOKENIZER: self.read(TOKENIZER), SETTINGS: canonical_json(settings)}
 
 
-class _OnnxFile(_Source):
+class _OnnxFile(_Texts):
     """An ONNX file with a tokenizer beside it, and perhaps what sentence-transformers says on pooling."""
 
     def __init__(self, store: Store, where: str, name: str) -> None:
@@ -281,7 +231,7 @@ class _OnnxFile(_Source):
 
     @cached_property
     def _told(self) -> tuple[str, int]:
-        return told_output(open_session(self.read(self._name), self.where), self.where)
+        return told_output(open_cpu(self.read(self._name), self.where), self.where)
 
     def described(self) -> Described:
         return Described(self.digest(), self._told[1], None)

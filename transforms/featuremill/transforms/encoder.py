@@ -8,9 +8,7 @@ to the bit, in any batch and alone, and no work goes into padding.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from threading import Lock
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,32 +16,31 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from featuremill.artifacts.errors import JobError, MissingExtraError, ParameterError
+from featuremill.artifacts.errors import FeaturemillError, JobError, MissingExtraError, ParameterError
 from featuremill.artifacts.manifest import digest
 from featuremill.transforms.bert_graph import IDS, MASK
+from featuremill.transforms.model_sources import MODEL, SETTINGS, as_bytes
+from featuremill.transforms.onnx_backend import Wanted, open_model
+from featuremill.transforms.onnx_sessions import Session, import_for
+from featuremill.transforms.tensorrt_profiles import token_profiles
+from featuremill.transforms.vector_memory import Space, space_of
+from featuremill.transforms.vectors import RememberedVectors, finished
 
-__all__ = ["MODEL", "SETTINGS", "TOKENIZER", "Embedder", "Encoder", "encoder_of", "open_session", "told_output"]
+__all__ = ["TOKENIZER", "Embedder", "Encoder", "encoder_of", "told_output"]
 
-MODEL, TOKENIZER, SETTINGS = "model.onnx", "tokenizer.json", "embedding.json"
+TOKENIZER = "tokenizer.json"
 
 TOKENS_PER_RUN = 1024
 """Measured: more at a time is slower, since the intermediate results no longer fit the caches."""
 
-TEXTS_AT_A_TIME = 4096
-"""Texts whose tokens are in memory together."""
-
-CACHE_BYTES = 64 << 20
-"""Of the vectors that an embedder remembers."""
+TOKENS_PER_GPU_RUN = 16 * 1024
+"""Not measured: no GPU was at hand."""
 
 OUTPUTS = ("sentence_embedding", "last_hidden_state", "token_embeddings")
 """Which of a model's outputs is taken, the first that is there; else its only one."""
 
 TYPES = "token_type_ids"
-ERRORS_ONLY = 3
-"""The runtime's level of its log."""
-
-OUTSIDE = b"\n\x08location"
-"""What an ONNX file has in it, as protobuf writes it, if weights of it are to be read from another file."""
+ANYWHERE = Wanted()
 
 Floats = npt.NDArray[np.floating[Any]]
 Float32 = npt.NDArray[np.float32]
@@ -53,51 +50,7 @@ _encoders: WeakValueDictionary[Any, Encoder] = WeakValueDictionary()
 _lock = Lock()
 
 
-def open_session(model: bytes, where: str) -> Any:
-    """A session on the CPU. One thread for each call: a worker calls from as many threads as it has processors.
-
-    Raises
-    ------
-    ParameterError
-        When the bytes are no model that the runtime can load, or have their weights in another file.
-    MissingExtraError
-        When ONNX Runtime is not installed.
-    """
-    ort = _extra("onnxruntime", where)
-    if OUTSIDE in model:
-        raise ParameterError(
-            f"The model {where} has its weights in another file. Save it as one file, without external data.",
-            parameter="model", model=where,
-        )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class for each kind of failure, and no base class.
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ParameterError(
-            f"The model {where} is none that ONNX Runtime {ort.__version__} can load: {told}",
-            parameter="model", model=where,
-        ) from error
-    # It keeps the file in memory, beside the weights, to start anew on another device, of which there is none.
-    session._model_bytes = b""
-    return session
-
-
-def _extra(module: str, where: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f'The model {where} needs the package {module}: pip install "featuremill[embeddings]".',
-            package=module, extra="embeddings",
-        ) from error
-
-
-def told_output(session: Any, where: str) -> tuple[str, int]:
+def told_output(session: Session, where: str) -> tuple[str, int]:
     """The output to take, and how many numbers a vector has; the inputs are checked too.
 
     Raises
@@ -105,13 +58,13 @@ def told_output(session: Any, where: str) -> tuple[str, int]:
     ParameterError
         When the model takes something else than tokens, or gives no vectors of a known size.
     """
-    inputs = {i.name: i for i in session.get_inputs()}
+    inputs = {i.name: i for i in session.inputs}
     if IDS not in inputs or set(inputs) - {IDS, MASK, TYPES}:
         raise ParameterError(
             f"The model {where} takes {', '.join(inputs)}; expected {IDS}, and at most {MASK} and {TYPES} beside it.",
             parameter="model", model=where,
         )
-    outputs = {o.name: o for o in session.get_outputs()}
+    outputs = {o.name: o for o in session.outputs}
     name = next((n for n in OUTPUTS if n in outputs), next(iter(outputs)))
     shape, type_ = outputs[name].shape, outputs[name].type
     if len(shape) not in (2, 3) or not isinstance(shape[-1], int) or type_ not in ("tensor(float)", "tensor(float16)"):
@@ -123,19 +76,16 @@ def told_output(session: Any, where: str) -> tuple[str, int]:
     return name, shape[-1]
 
 
-def encoder_of(files: Mapping[str, Any], max_tokens: int, where: str) -> Encoder:
+def encoder_of(files: Mapping[str, Any], max_tokens: int, where: str, wanted: Wanted = ANYWHERE) -> Encoder:
     """The encoder of a model's three files by name, shared by all in the process that have it at a time."""
-    content = {name: _as_bytes(files[name]) for name in (MODEL, TOKENIZER, SETTINGS)}
-    key = (*(digest(data) for data in content.values()), max_tokens)
+    content = {name: as_bytes(files[name]) for name in (MODEL, TOKENIZER, SETTINGS)}
+    content_digest = digest("".join(digest(data) for data in content.values()).encode())
+    key = (content_digest, max_tokens, wanted)
     with _lock:
         found = _encoders.get(key)
         if found is None:
-            found = _encoders[key] = Encoder(content, max_tokens, where)
+            found = _encoders[key] = Encoder(content, max_tokens, where, wanted, content_digest=content_digest)
         return found
-
-
-def _as_bytes(data: Any) -> bytes:
-    return data if isinstance(data, bytes) else data.to_pybytes()
 
 
 class Encoder:
@@ -149,21 +99,31 @@ class Encoder:
         A longer text is cut after so many.
     where
         What to call the model in errors.
+    wanted
+        Where it is to run.
+    content_digest
+        What stands for the content of the files; None: vectors are not kept for other jobs.
     """
 
-    def __init__(self, files: Mapping[str, bytes], max_tokens: int, where: str) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], max_tokens: int, where: str, wanted: Wanted = ANYWHERE, *,
+        content_digest: str | None = None,
+    ) -> None:  # fmt: skip
+        self._content_digest = content_digest
+        self._max_tokens = max_tokens
         settings = json.loads(files[SETTINGS])
         self.normalize: bool = settings["normalize"]
         self._where = where
         self._pooling: str = settings["pooling"]
         self._lowercase: bool = settings["lowercase"]
         self._output: str = settings["output"]
-        self._session = open_session(files[MODEL], where)
+        profiles = token_profiles(max_tokens, TOKENS_PER_GPU_RUN, where)
+        self._session = open_model(files[MODEL], where, wanted=wanted, profiles=profiles)
         self._inputs = {i.name: np.dtype("int32" if i.type == "tensor(int32)" else "int64")
-                        for i in self._session.get_inputs()}  # fmt: skip
+                        for i in self._session.inputs}  # fmt: skip
         self.dimension = told_output(self._session, where)[1]
         try:
-            self._tokenizer = _extra("tokenizers", where).Tokenizer.from_buffer(files[TOKENIZER])
+            self._tokenizer = import_for("tokenizers", "embeddings", where).Tokenizer.from_buffer(files[TOKENIZER])
         except MissingExtraError:
             raise
         except Exception as error:  # The package raises nothing more special.
@@ -175,6 +135,20 @@ class Encoder:
         # What the file has baked in would cut and pad every text as its author's batches were.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
+
+    @property
+    def tokens_per_run(self) -> int:
+        """How many tokens go through the model together."""
+        return TOKENS_PER_RUN if self._session.choice.backend == "cpu" else TOKENS_PER_GPU_RUN
+
+    def space(self, **facts: Any) -> Space | None:
+        """What the vectors depend on that are made with it; `facts` are what is done with its own."""
+        if self._content_digest is None:
+            return None
+        return space_of(
+            self._content_digest, packages=("onnxruntime", "tokenizers", "numpy"), kind="texts",
+            backend=self._session.choice.backend, max_tokens=self._max_tokens, **facts,
+        )  # fmt: skip
 
     def tokens(self, text: str) -> Ids:
         """The ids of a text's tokens, the special ones among them, shape (n_tokens,)."""
@@ -190,6 +164,8 @@ class Encoder:
         try:
             (found,) = self._session.run([self._output], {n: feeds[n].astype(t, copy=False) for n, t in
                                                           self._inputs.items()})  # fmt: skip
+        except FeaturemillError:
+            raise
         except Exception as error:  # ONNX Runtime has a class for each kind of failure, and no base class.
             raise JobError(
                 f"The model {self._where} failed on texts of {ids.shape[1]} tokens: {str(error).strip()} If it takes "
@@ -209,7 +185,7 @@ class Encoder:
         return np.asarray(found.sum(axis=1) / np.float32(divisor))
 
 
-class Embedder:
+class Embedder(RememberedVectors[str]):
     """An encoder and what is made of its vectors. It remembers the vectors of recent texts; threads may share it.
 
     Parameters
@@ -227,59 +203,22 @@ class Embedder:
     def __init__(
         self, encoder: Encoder, *, normalize: bool | None, dimension: int, dtype: npt.DTypeLike = np.float32
     ) -> None:
+        normal = encoder.normalize if normalize is None else normalize
+        space = encoder.space(normalize=normal, dimension=dimension, dtype=np.dtype(dtype).name)
+        super().__init__(normalize=normal, dimension=dimension, dtype=dtype, space=space)
         self._encoder = encoder
-        self._normalize = encoder.normalize if normalize is None else normalize
-        self.dimension = dimension
-        self.dtype = np.dtype(dtype)
-        self._known: OrderedDict[bytes, Floats] = OrderedDict()
-        self._most = max(1, CACHE_BYTES // (dimension * self.dtype.itemsize))
-        self._lock = Lock()
 
-    def vectors(self, texts: Sequence[str]) -> Floats:
-        """The vector of each text, shape (n_texts, dimension); a text that comes twice is computed once."""
-        found = np.empty((len(texts), self.dimension), self.dtype)
-        for start in range(0, len(texts), TEXTS_AT_A_TIME):
-            self._fill(texts[start : start + TEXTS_AT_A_TIME], found[start : start + TEXTS_AT_A_TIME])
-        return found
-
-    def _fill(self, texts: Sequence[str], found: Floats) -> None:
-        missing: dict[bytes, list[int]] = {}
-        keys = [blake2b(text.encode(), digest_size=16).digest() for text in texts]
-        with self._lock:
-            for i, key in enumerate(keys):
-                if key in self._known:
-                    self._known.move_to_end(key)
-                    found[i] = self._known[key]
-                else:
-                    missing.setdefault(key, []).append(i)
-        if not missing:
-            return
-        made = self._computed([texts[rows[0]] for rows in missing.values()])
-        for rows, vector in zip(missing.values(), made, strict=True):
-            found[rows] = vector
-        with self._lock:
-            for key, vector in zip(missing, made, strict=True):
-                self._known[key] = vector.copy()
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
-
-    def _computed(self, texts: Sequence[str]) -> Floats:
-        """The vectors of distinct texts, by their numbers of tokens."""
-        made = np.empty((len(texts), self.dimension), self.dtype)
-        tokens = [self._encoder.tokens(text) for text in texts]
+    def computed(self, items: Sequence[str]) -> tuple[Floats, dict[int, str]]:
+        """The vectors of distinct texts, by their numbers of tokens; every text has one."""
+        made = np.empty((len(items), self.dimension), self.dtype)
+        tokens = [self._encoder.tokens(text) for text in items]
         lengths = np.array([len(t) for t in tokens])
         order = np.argsort(lengths, kind="stable")
         starts = np.flatnonzero(np.diff(lengths[order], prepend=-1))
         for same in np.split(order, starts[1:]):
-            at_once = max(1, TOKENS_PER_RUN // max(1, int(lengths[same[0]])))
+            at_once = max(1, self._encoder.tokens_per_run // max(1, int(lengths[same[0]])))
             for start in range(0, len(same), at_once):
                 rows = same[start : start + at_once]
-                made[rows] = self._finished(self._encoder.vectors(np.stack([tokens[row] for row in rows])))
-        return made
-
-    def _finished(self, vectors: Float32) -> Float32:
-        vectors = vectors[:, : self.dimension]
-        if not self._normalize:
-            return vectors
-        lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
-        return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+                found = self._encoder.vectors(np.stack([tokens[row] for row in rows]))
+                made[rows] = finished(found, self.dimension, normalize=self._normalize)
+        return made, {}

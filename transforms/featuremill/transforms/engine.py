@@ -30,6 +30,9 @@ from featuremill.transforms.partials import Placed, place
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan, Scan, Slot
 from featuremill.transforms.rejects import apply_or_reject
+from featuremill.transforms.texts_told import TextsTold
+from featuremill.transforms.vector_memory import working_for
+from featuremill.transforms.widened import origin
 
 __all__ = ["FitArtifact", "fit_states", "one_schema", "unify_schemas", "write_manifest"]
 
@@ -183,17 +186,20 @@ class _Collect(beam.DoFn):  # type: ignore[misc]
         self.token = token
         self.rows = Metrics.counter("featuremill", f"scan_{number}_rows")
         self.rejected = Metrics.counter("featuremill", f"scan_{number}_rows_rejected")
+        self.texts = TextsTold()
 
     def process(self, fragment: Fragment, schema: pa.Schema, known: list[StateFile]) -> Iterator[Placed]:
         scan = self.scan
         bound = once_per_process((self.token, self.number), lambda: self._bind(schema, known))
         collected = {slot.key: slot.analyzer.accumulator() for slot in scan.slots}
-        for batch in _training_batches(fragment, scan, schema, self.number):
-            found, rejected = _columns_for(bound, scan, batch)
-            for slot in scan.slots:
-                collected[slot.key].update(slot.analyzer.array_of(found[slot.key]))
-            self.rows.inc(batch.num_rows - rejected)
-            self.rejected.inc(rejected)
+        with working_for(getattr(origin(fragment), "memory", None)) as counts:
+            for batch in _training_batches(fragment, scan, schema, self.number):
+                found, rejected = _columns_for(bound, scan, batch)
+                for slot in scan.slots:
+                    collected[slot.key].update(slot.analyzer.array_of(found[slot.key]))
+                self.rows.inc(batch.num_rows - rejected)
+                self.rejected.inc(rejected)
+        self.texts.tell(counts)
         for slot in scan.slots:
             yield from place(slot.key, slot.analyzer, collected[slot.key].partial(), self.shards)
 

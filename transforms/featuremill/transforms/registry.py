@@ -23,6 +23,8 @@ CATALOGUE: Mapping[str, str] = {
     "ComputeAndApplyVocabulary": "vocabulary",
     "DatetimeParts": "datetime_parts",
     "DeduplicateTensorPerRow": "text",
+    "EmbedColumns": "embedding_columns",
+    "EmbedImage": "embedding_images",
     "EmbedText": "embedding",
     "FeatureCross": "crossing",
     "FrequencyEncode": "encoding",

@@ -21,7 +21,7 @@ from featuremill.transforms.arrays import is_list, is_text, leaf_type, value_typ
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.registry import STOCK_ROOT
 
-__all__ = ["Given", "Stock", "parse_type", "resolve_secrets"]
+__all__ = ["ENV", "Given", "Stock", "parse_type", "resolve_secrets"]
 
 TFT = STOCK_ROOT + "tft."
 EMBEDDINGS = STOCK_ROOT + "embeddings."
@@ -33,6 +33,11 @@ TO_INT = frozenset({"ApplyBuckets", "Bucketize", "ComputeAndApplyVocabulary", "H
 TO_TEXTS = frozenset({"BagOfWords", "DeduplicateTensorPerRow", "NGrams"})
 TAKES_TEXT = TO_TEXTS | {"ComputeAndApplyVocabulary", "HashStrings"}
 TFT_OPS = sorted({*TO_FLOAT, *TO_INT, *TO_TEXTS, "TFIDF"})
+
+OF_OBJECTS = (
+    f"{EMBEDDINGS}vertex_ai.VertexAIImageEmbeddings", f"{EMBEDDINGS}vertex_ai.VertexAIMultiModalEmbeddings",
+)  # fmt: skip
+"""Embeddings that take and give objects of Python, which no column holds."""
 
 ENV = "env:"
 """A string parameter that begins so is the name of an environment variable that holds the value."""
@@ -107,7 +112,7 @@ class Stock(Transform):
         The class, by its full path below ``apache_beam.ml.transforms``.
     parameters
         Its further keyword arguments, JSON-ready. A string ``env:NAME`` stands for the environment variable's value;
-        it is looked up when the pipeline is built, and the reference is what artifacts and records hold.
+        it is looked up by the worker that needs it; artifacts, records and the pipeline hold the reference.
     outputs
         The columns that it makes and their types, such as ``{"text": "list<float32>"}``; needed for a class that is
         neither an op of TensorFlow Transform nor an embedding.
@@ -165,11 +170,7 @@ Did you mean 'ScaleTo01' or 'ScaleToZScore'?
         return {"columns": list(self.columns), **self.parameters, **given}
 
     def check(self) -> None:
-        if not _PATH.fullmatch(self.provider):
-            raise ParameterError(
-                f"{self.provider!r}: a stock transform is named by its full path below {STOCK_ROOT.rstrip('.')}.",
-                transform=self.provider,
-            )
+        self._check_provider()
         if self.output is not None or "output" in self.parameters:
             raise self.wrong(
                 "output", self.output or self.parameters["output"],
@@ -187,6 +188,19 @@ Did you mean 'ScaleTo01' or 'ScaleToZScore'?
                 raise self.wrong("outputs", self.outputs, "a mapping of columns to types", wrong_type=True)
             for text in self.outputs.values():
                 parse_type(text)
+
+    def _check_provider(self) -> None:
+        if not _PATH.fullmatch(self.provider):
+            raise ParameterError(
+                f"{self.provider!r}: a stock transform is named by its full path below {STOCK_ROOT.rstrip('.')}.",
+                transform=self.provider,
+            )
+        if self.provider in OF_OBJECTS:
+            raise ParameterError(
+                f"{self.provider} takes objects of Vertex AI's Python package, which are no columns. Use EmbedImage, "
+                "or the class itself in a pipeline of your own.",
+                transform=self.provider,
+            )
 
     def _check_tft(self) -> None:
         op = self.provider.removeprefix(TFT)

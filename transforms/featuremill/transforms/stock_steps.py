@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -33,7 +32,6 @@ from featuremill.artifacts.layout import join
 from featuremill.artifacts.store import open_store
 from featuremill.transforms.arrays import is_list, leaf_type, leaves, value_type
 from featuremill.transforms.artifact_cache import once_per_process
-from featuremill.transforms.beam_ml import MLTransformProvider
 from featuremill.transforms.combining import StateFile
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.engine import fit_states, one_schema, write_manifest
@@ -41,11 +39,11 @@ from featuremill.transforms.fragments import Fragment, MemoryFragment
 from featuremill.transforms.pipeline import BoundPipeline, Pipeline
 from featuremill.transforms.plan import Plan
 from featuremill.transforms.rejects import apply_or_reject
-from featuremill.transforms.stock import Stock, resolve_secrets
+from featuremill.transforms.stock_providers import processing, provider_of
 from featuremill.transforms.stock_stages import StockRun, reach, stock_runs, substituted, widened_schema
 from featuremill.transforms.widened import POSITION, ROWS_PER_CHUNK, Chunk, WidenedFragment, origin
 
-__all__ = ["ApplyStock", "FitWithStock", "provider_of"]
+__all__ = ["ApplyStock", "FitWithStock"]
 
 ROW = "featuremill_row"
 """The key of a row's fragment and position in the dicts that go through a provider."""
@@ -178,7 +176,7 @@ class _StockStep(beam.PTransform):  # type: ignore[misc]
             made = (
                 sent.rows
                 | "Dicts" >> beam.Map(lambda row: row[1]).with_output_types(dict[str, Any])
-                | "Provider" >> provider_of(self.run.steps[0]).get_ptransform_for_processing(artifact_location=place)
+                | "Provider" >> processing(self.run.steps[0], place)
             )
         spill = None if self.fit_as is None else self.folder
         names = {f.name: self.run.added(f.name) for f in self.outputs}
@@ -374,40 +372,7 @@ def _widen(joined: tuple[str, Mapping[str, Iterable[Any]]], added: list[pa.Field
     return MemoryFragment(batch, one.fragment.key, one.fragment.rows)
 
 
-# --- providers ------------------------------------------------------------------------------------------------------
-
-
-def provider_of(step: Stock) -> MLTransformProvider:
-    """The provider of a step, made from its class and arguments, secrets looked up in the environment.
-
-    Raises
-    ------
-    RequestError, MissingExtraError
-        When there is no such class, it is no provider, or does not take these arguments.
-    """
-    module, _, name = step.provider.rpartition(".")
-    try:
-        kind = getattr(import_module(module), name, None)
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and module.startswith(error.name):
-            raise RequestError(f"There is no class {step.provider}: no module {error.name}.") from error
-        extra = "pip install 'featuremill[tft]'" if step.is_tft else f"pip install the package that has {error.name!r}"
-        raise MissingExtraError(f"{step.provider} cannot be imported ({error}): {extra}.") from error
-    if not isinstance(kind, type) or not issubclass(kind, MLTransformProvider):
-        raise RequestError(f"{step.provider} is no MLTransformProvider of Beam's.", transform=step.provider)
-    arguments = {k: _argument(v) for k, v in resolve_secrets(dict(step.parameters), step.provider).items()}
-    try:
-        provider: MLTransformProvider = kind(columns=list(step.columns), **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise RequestError(f"{step.provider}: {error}.", transform=step.provider) from error
-    except ImportError as error:
-        raise MissingExtraError(f"{step.provider}: {error}.", transform=step.provider) from error
-    return provider
-
-
-def _argument(value: Any) -> Any:
-    """JSON and YAML have no tuples, and ops such as NGrams compare with one."""
-    return tuple(value) if isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value) else value
+# --- TensorFlow Transform ---------------------------------------------------------------------------------------------
 
 
 class _TensorFlow(beam.PTransform):  # type: ignore[misc]
@@ -439,7 +404,7 @@ class _TensorFlow(beam.PTransform):  # type: ignore[misc]
         everything = rows | "All" >> beam.Map(_tft_row, handlers._TEMP_KEY)
         done: list[Any] = []
         if self.fit:
-            ops = [provider_of(s) for s in self.run.steps]
+            ops = [provider_of(s, secrets=True) for s in self.run.steps]
             handler = handlers.TFTProcessHandler(artifact_location=self.place, transforms=ops)
             metadata = handler.get_raw_data_metadata(input_types={f.name: _tft_type(f.type) for f in self.inputs})
             metadata_io.write_metadata(metadata=metadata, path=raw)

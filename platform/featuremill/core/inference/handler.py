@@ -20,6 +20,7 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from featuremill.artifacts.errors import ParameterError, ParameterTypeError
+from featuremill.core.backends import MODELS, BackendsTold
 from featuremill.core.inference.attempts import Answer
 from featuremill.core.inference.beam_model import beam_handler
 from featuremill.core.inference.ensemble import combine
@@ -29,6 +30,7 @@ from featuremill.core.inference.routing import DEFAULT, Route, by_key, by_share
 from featuremill.core.models.contract import Arrays
 from featuremill.core.models.groups import ByKey, Ensemble, Shares
 from featuremill.core.models.spec import ModelSpec
+from featuremill.transforms.onnx_sessions import Choice
 from featuremill.transforms.rejects import Reject
 
 __all__ = ["ArrowModelHandler", "StepModels", "called", "members", "model_tag"]
@@ -113,10 +115,11 @@ class ArrowModelHandler(ModelHandler[pa.RecordBatch, PredictionResult, ModelPool
                 )
         self._shared, self._copies = kept
         self._hints = {k: v for h in handlers.values() if h is not None for k, v in h.get_resource_hints().items()}
+        self._backends = BackendsTold(MODELS)
         self._forget()
 
     def _forget(self) -> None:
-        self._scorers: WeakKeyDictionary[Any, dict[str, tuple[pa.Schema, Scorer]]] = WeakKeyDictionary()
+        self._scorers: WeakKeyDictionary[Any, dict[str, tuple[pa.Schema, Scorer, Choice | None]]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_scorers"}
@@ -143,6 +146,7 @@ class ArrowModelHandler(ModelHandler[pa.RecordBatch, PredictionResult, ModelPool
     ) -> Iterable[PredictionResult]:
         """One result for the element; `model` is a :class:`ModelPool`, or Beam's proxy of one in another process."""
         found = self.predict(batch, model)
+        self._backends.tell(choice for _, _, choice in self._scorers[model].values() if choice is not None)
         versions = found.versions.dictionary
         model_id = versions[0].as_py() if self._single and len(versions) == 1 else None
         return [PredictionResult(batch, found, model_id)]
@@ -234,7 +238,8 @@ class ArrowModelHandler(ModelHandler[pa.RecordBatch, PredictionResult, ModelPool
         known = self._scorers.setdefault(pool, {})
         found = known.get(name)
         if found is None or not found[0].equals(schema):
-            found = (schema, Scorer(members(self._models)[name], pool.describe(name).signature, schema))
+            told = pool.describe(name)
+            found = (schema, Scorer(members(self._models)[name], told.signature, schema), told.choice)
             known[name] = found
         return found[1]
 

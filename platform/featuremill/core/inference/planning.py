@@ -23,6 +23,8 @@ from featuremill.core.inference.routing import check_routing
 from featuremill.core.models.contract import Signature
 from featuremill.core.models.files import local_path
 from featuremill.core.models.groups import ByKey, Ensemble, Models, Shares
+from featuremill.core.models.loading import framework_of
+from featuremill.core.models.onnx_model import on_launcher
 from featuremill.core.models.spec import ModelSpec
 
 __all__ = ["MODEL_VERSION", "PlannedModel", "PlannedStep", "plan_steps", "scored_schema"]
@@ -145,7 +147,7 @@ def _predictions(spec: ModelSpec, what: str, schema: pa.Schema) -> tuple[pa.Sche
         version = None
         if here:
             limit = Limit(spec.load_timeout, what=f"{what}: loading", setting="load_timeout")
-            model, version = limit.run(load_any, spec)
+            model, version = limit.run(load_any, _here(spec))
             signature = model.signature
         else:
             signature = Signature()
@@ -164,6 +166,11 @@ def _predictions(spec: ModelSpec, what: str, schema: pa.Schema) -> tuple[pa.Sche
         message = str(error) if what in str(error) else f"{what}: {error}"
         raise type(error)(message, **{"model": what, **error.facts}) from error
     return columns, PlannedModel(what, what, spec, tuple(scorer.columns), signature if here else None, version)
+
+
+def _here(spec: ModelSpec) -> ModelSpec:
+    """The spec for a look at the model on the launcher; where it runs is for the workers to find out."""
+    return on_launcher(spec) if framework_of(spec) == "onnx" else spec
 
 
 def _declared(spec: ModelSpec) -> bool:

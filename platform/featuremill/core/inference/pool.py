@@ -17,6 +17,7 @@ from featuremill.core.inference.attempts import Answer, Attempts
 from featuremill.core.inference.limits import Limit
 from featuremill.core.models.contract import Arrays, Model, Signature
 from featuremill.core.models.spec import ModelSpec
+from featuremill.transforms.onnx_sessions import Choice
 
 __all__ = ["Described", "ModelPool"]
 
@@ -27,6 +28,8 @@ class Described:
 
     signature: Signature
     version: str
+    choice: Choice | None = None
+    """Where it runs, for a framework that can choose."""
 
 
 class _Loaded:
@@ -35,6 +38,7 @@ class _Loaded:
     def __init__(self, model: Model, version: str, what: str, spec: ModelSpec, batch_rows: int | None) -> None:
         self.version = version
         self.signature = model.signature
+        self.choice = model.choice
         hint = ", or batch_rows to fewer rows"
         limit = Limit(spec.timeout, what=f"{what}: one call", setting="timeout", hint=hint)
         self.attempts = Attempts(lambda arrays: limit.run(model.predict, arrays), what=what, batch_rows=batch_rows)
@@ -81,7 +85,7 @@ class ModelPool:
         found = self._described.get(name)
         if found is None:
             with self._use(name) as loaded:
-                found = Described(loaded.signature, loaded.version)
+                found = Described(loaded.signature, loaded.version, loaded.choice)
         return found
 
     def answer(self, name: str, arrays: Arrays) -> tuple[Answer, str]:
@@ -119,7 +123,7 @@ class ModelPool:
         with self._changed:
             self._loading.discard(name)
             self._loaded[name] = loaded
-            self._described[name] = Described(loaded.signature, loaded.version)
+            self._described[name] = Described(loaded.signature, loaded.version, loaded.choice)
             self._changed.notify_all()
             return self._used(name)
 

@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featuremill.artifacts.errors import JobError, RequestError
+from featuremill.artifacts.errors import JobError
+from featuremill.transforms.onnx_sessions import Choice, ModelFileError
 
 __all__ = ["Arrays", "Model", "ModelFileError", "PredictionError", "Signature", "TensorSpec", "rows_of"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """Arrays by name; the first axis is the row."""
-
-
-class ModelFileError(RequestError, ValueError):
-    """A model file that is missing, damaged, of another framework, or not to be trusted."""
 
 
 class PredictionError(JobError):
@@ -57,6 +54,8 @@ class Model(ABC):
 
     batch_rows: int | None = None
     """The most rows that it is given at once where the job does not say; None: the whole batch."""
+    choice: Choice | None = None
+    """Where it runs, for a framework that can choose."""
 
     @property
     def signature(self) -> Signature:

@@ -1,4 +1,4 @@
-"""scikit-learn's models as ONNX files, which ONNX Runtime runs several times faster, with the same labels.
+"""Models as ONNX files: of scikit-learn, which ONNX Runtime runs several times faster, and programs of PyTorch.
 
 A conversion is believed only after both have been run on the same rows.
 """
@@ -53,14 +53,16 @@ def convert(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *, sha256: str | None = None,
     allow_pickle: bool = False,
 ) -> Converted:
-    """Write a scikit-learn model as an ONNX file, once it has been found to give the same.
+    """Write a model as an ONNX file, once it has been found to give the same.
 
-    The file's input is ``X``, float32 of shape (n_rows, n_features); probabilities are a matrix.
+    For scikit-learn the file's input is ``X``, float32 of shape (n_rows, n_features), and probabilities are a matrix; a
+    program of PyTorch keeps the names of its inputs.
 
     Parameters
     ----------
     source
-        A skops file; a pickle or joblib file with `allow_pickle` and its `sha256`.
+        A skops file; what ``torch.export.save`` wrote (.pt2); a pickle or joblib file with `allow_pickle` and its
+        `sha256`.
     target
         Where to write, a path or a bucket URL; a file there is replaced at once.
 
@@ -71,24 +73,34 @@ def convert(
     ConversionError
         When a part of the model has no counterpart, or the two do not agree; nothing is written.
     MissingExtraError
-        When skl2onnx or ONNX Runtime is not installed.
+        When skl2onnx, onnxscript (for PyTorch) or ONNX Runtime is not installed.
 
     >>> convert("/nowhere/late.skops", "late.onnx")
     Traceback (most recent call last):
     ...
-    featuremill.core.models.contract.ModelFileError: There is no model /nowhere/late.skops, and no folder /nowhere.
+    featuremill.transforms.onnx_sessions.ModelFileError: There is no model /nowhere/late.skops, and no folder /nowhere.
     """
     spec = ModelSpec(path=os.fspath(source), sha256=sha256, allow_pickle=allow_pickle)
     framework = framework_of(spec)
-    if framework != "sklearn":
-        raise ModelFileError(f"{source} is a model of {framework}, expected one of scikit-learn.", path=str(source))
+    program = os.fspath(source).endswith(".pt2")
+    if framework != "sklearn" and not program:
+        raise ModelFileError(
+            f"{source} is a model of {framework}, expected one of scikit-learn, or a program of PyTorch (.pt2).",
+            path=str(source),
+        )
     if not os.fspath(target).endswith(".onnx"):
         raise ParameterError(
             f"target got {os.fspath(target)!r}, expected a name that ends with .onnx.", parameter="target"
         )
-    estimator = load_estimator(str(local_path(str(source))), spec)
-    data = _graph(estimator, str(source))
-    difference, outputs = _compare(estimator, data, str(source))
+    here = str(local_path(str(source)))
+    if program:
+        from featuremill.core.models.convert_program import program_graph
+
+        data, outputs, difference = program_graph(here, spec, str(source), rows=CHECK_ROWS)
+    else:
+        estimator = load_estimator(here, spec)
+        data = _graph(estimator, str(source))
+        difference, outputs = _compare(estimator, data, str(source))
     parent, _, name = os.fspath(target).rpartition("/")
     open_store(parent or ".").put(name, data)
     return Converted(os.fspath(target), outputs, CHECK_ROWS, difference)

@@ -33,7 +33,7 @@ def local_path(path: str) -> Path:
     >>> local_path("/nowhere/late.onnx")
     Traceback (most recent call last):
     ...
-    featuremill.core.models.contract.ModelFileError: There is no model /nowhere/late.onnx, and no folder /nowhere.
+    featuremill.transforms.onnx_sessions.ModelFileError: There is no model /nowhere/late.onnx, and no folder /nowhere.
     """
     if is_url(path):
         parent, _, name = path.rstrip("/").rpartition("/")

@@ -122,7 +122,7 @@ def load_model(spec: ModelSpec) -> Model:
     >>> load_model(ModelSpec(path="/nowhere/late.onnx"))
     Traceback (most recent call last):
     ...
-    featuremill.core.models.contract.ModelFileError: There is no model /nowhere/late.onnx, and no folder /nowhere.
+    featuremill.transforms.onnx_sessions.ModelFileError: There is no model /nowhere/late.onnx, and no folder /nowhere.
     """
     framework = framework_of(spec)
     path = ""

@@ -1,9 +1,13 @@
-"""ONNX models, through ONNX Runtime: a graph of known operations and the numbers in it, nothing that runs as code."""
+"""ONNX models: a graph of known operations and the numbers in it, nothing that runs as code.
+
+They run where ``device`` says; with ``options: {backend: [tensorrt, cuda, cpu]}`` on the first of these that can be had
+on the machine that loads the model, with ``options: {require: tensorrt}`` on it or not at all.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,42 +17,42 @@ import numpy.typing as npt
 from featuremill.artifacts.errors import ParameterError, suggest
 from featuremill.core.models.contract import Arrays, Model, ModelFileError, Signature, TensorSpec
 from featuremill.core.models.extras import import_extra
+from featuremill.core.models.files import digest_of
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.models.tensor_inputs import fitted
+from featuremill.core.models.tensorrt_engine import profiles_of
+from featuremill.transforms.onnx_backend import Wanted, open_model, wanted_of
+from featuremill.transforms.onnx_sessions import Session, Tensor, dtype_of, open_cpu
 
-__all__ = ["OnnxModel", "load"]
+__all__ = ["OnnxModel", "gpu_of", "known_options", "load", "on_launcher"]
 
-DTYPES = {
-    "float": "float32", "double": "float64", "float16": "float16", "int8": "int8", "int16": "int16", "int32": "int32",
-    "int64": "int64", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64", "bool": "bool",
-    "string": "object",
-}
-"""NumPy's names for ONNX's types."""
 DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
-ERRORS_ONLY = 3
-"""The runtime's level of its log."""
+WHERE = ("backend", "require")
+"""The options that say where a model runs."""
+OPTIONS = (*WHERE, "cache", "profiles")
 
 
 class OnnxModel(Model):
-    """A session of ONNX Runtime.
+    """A session of ONNX Runtime, or an engine of TensorRT.
 
     Parameters
     ----------
     session
-        An ``onnxruntime.InferenceSession``.
+        The loaded model.
     outputs
         The names of the outputs that are wanted; only they are computed.
     where
         What to call it in errors.
     """
 
-    def __init__(self, session: Any, outputs: tuple[str, ...], *, where: str) -> None:
+    def __init__(self, session: Session, outputs: tuple[str, ...], *, where: str) -> None:
         self._session = session
+        self.choice = session.choice
         self._where = where
         self._names = list(outputs)
-        told = {o.name: o for o in session.get_outputs()}
+        told = {o.name: o for o in session.outputs}
         self._signature = Signature(
-            tuple(_tensor(i, where, "input") for i in session.get_inputs()),
+            tuple(_tensor(i, where, "input") for i in session.inputs),
             tuple(_tensor(told[name], where, "output") for name in outputs),
         )
 
@@ -68,9 +72,9 @@ class OnnxModel(Model):
         return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
 
 
-def _tensor(told: Any, where: str, role: str) -> TensorSpec:
-    kind = re.fullmatch(r"tensor\((\w+)\)", told.type)
-    if kind is None or kind[1] not in DTYPES:
+def _tensor(told: Tensor, where: str, role: str) -> TensorSpec:
+    dtype = dtype_of(told)
+    if dtype is None:
         raise ModelFileError(
             f"{where}: the {role} {told.name!r} is {told.type}, expected a tensor of numbers, booleans or texts. "
             "Export the model without it.",
@@ -88,7 +92,7 @@ def _tensor(told: Any, where: str, role: str) -> TensorSpec:
             "axis (for PyTorch: dynamic_shapes).",
             where=where, name=told.name,
         )
-    return TensorSpec(told.name, DTYPES[kind[1]], shape[1:] if shape else None)
+    return TensorSpec(told.name, dtype.name, shape[1:] if shape else None)
 
 
 def load(path: str, spec: ModelSpec) -> OnnxModel:
@@ -106,55 +110,66 @@ def load(path: str, spec: ModelSpec) -> OnnxModel:
     MissingExtraError
         When ONNX Runtime is not installed.
     """
-    ort = import_extra("onnxruntime", "onnx", path)
+    import_extra("onnxruntime", "onnx", path)
     where = str(spec.path or path)
-    if spec.options:
-        raise ParameterError(f"options: {next(iter(spec.options))!r} is none of ONNX Runtime's.", parameter="options")
-    providers = _providers(spec.device, ort, where)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = spec.threads or 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    _check_weights(Path(path), where)
-    session = _session(ort, path, options, providers, where)
-    if any(not o.type.startswith("tensor(") for o in session.get_outputs()):
-        session = _session(ort, _without_zipmaps(path), options, providers, where)
-    if spec.device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
-        raise ParameterError(
-            f"{where}: device got {spec.device!r}, and ONNX Runtime took {session.get_providers()[0]} instead: CUDA "
-            "does not work here. Check the driver and the CUDA libraries that this onnxruntime-gpu wants.",
-            parameter="device", value=spec.device,
+    known_options(spec, OPTIONS, "ONNX Runtime's")
+    file = Path(path)
+    _check_weights(file, where)
+    wanted, digest = _wanted(spec), digest_of(file, weights=True)
+
+    def opened(model: bytes | Path) -> Session:
+        if wanted.order == ("cpu",):
+            return open_cpu(model, where, threads=wanted.threads)  # There is nothing to choose.
+        return open_model(
+            model, where, wanted=wanted, profiles=lambda shapes: profiles_of(shapes, spec, where), digest=digest
         )
+
+    session = opened(file)
+    if any(not o.type.startswith("tensor(") for o in session.outputs):
+        session = opened(_without_zipmaps(path))
     return OnnxModel(session, _outputs(spec, session, where), where=where)
 
 
-def _session(ort: Any, model: str | bytes, options: Any, providers: list[Any], where: str) -> Any:
-    try:
-        return ort.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # ONNX Runtime has a class for each kind of failure, and no base class.
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelFileError(
-            f"{where} is no model that ONNX Runtime {ort.__version__} can load: {told}", path=where
-        ) from error
+def on_launcher(spec: ModelSpec) -> ModelSpec:
+    """The same model for a look at what it takes and gives, on a machine that may have no GPU, or another."""
+    rest = {name: value for name, value in spec.options.items() if name not in WHERE}
+    return spec.model_copy(update={"device": "cpu", "options": rest})
 
 
-def _providers(device: str, ort: Any, where: str) -> list[Any]:
-    known = DEVICE.fullmatch(device)
+def known_options(spec: ModelSpec, known: Sequence[str], whose: str) -> None:
+    """Refuse options that are not known."""
+    for name in spec.options:
+        if name not in known:
+            raise ParameterError(f"options: {name!r} is none of {whose}. {suggest(name, known)}", parameter="options")
+
+
+def gpu_of(spec: ModelSpec) -> int:
+    """The number of the GPU that the job names; 0 where it names none.
+
+    Raises
+    ------
+    ParameterError
+        When `device` is something else.
+    """
+    known = DEVICE.fullmatch(spec.device)
     if known is None:
-        raise ParameterError(f"device got {device!r}, expected cpu, cuda or cuda:1.", parameter="device", value=device)
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
         raise ParameterError(
-            f"{where}: device got {device!r}, and this ONNX Runtime has no CUDA. Install onnxruntime-gpu instead of "
-            "onnxruntime, or set device: cpu.",
-            parameter="device", value=device,
+            f"device got {spec.device!r}, expected cpu, cuda or cuda:1.", parameter="device", value=spec.device
         )
-    return [("CUDAExecutionProvider", {"device_id": int(known[1] or 0)}), "CPUExecutionProvider"]
+    return int(known[1] or 0)
 
 
-def _outputs(spec: ModelSpec, session: Any, where: str) -> tuple[str, ...]:
-    has = [o.name for o in session.get_outputs()]
+def _wanted(spec: ModelSpec) -> Wanted:
+    """Where a job wants a model: `backend` and `require` say so, else `device` does, and demands it."""
+    gpu, options = gpu_of(spec), spec.options
+    backend, require = options.get("backend"), options.get("require")
+    if not any(name in options for name in WHERE):
+        require = "cpu" if spec.device == "cpu" else "cuda"
+    return wanted_of(backend, require, cache=options.get("cache"), gpu=gpu, threads=spec.threads or 1)
+
+
+def _outputs(spec: ModelSpec, session: Session, where: str) -> tuple[str, ...]:
+    has = [o.name for o in session.outputs]
     asked = [o.output for o in (spec.outputs or {}).values()]
     for output in asked:
         if output is not None and output not in has:

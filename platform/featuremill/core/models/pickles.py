@@ -31,8 +31,8 @@ def require_trust(path: str, spec: ModelSpec) -> None:
     >>> require_trust("late.pkl", ModelSpec(path="late.pkl"))
     Traceback (most recent call last):
     ...
-    featuremill.core.models.contract.ModelFileError: late.pkl is a pickle: loading it runs whatever code was put in it,
-    so it is refused. ...
+    featuremill.transforms.onnx_sessions.ModelFileError: late.pkl is a pickle: loading it runs whatever code was put in
+    it, so it is refused. ...
     """
     if spec.allow_pickle and spec.sha256 is not None:
         return

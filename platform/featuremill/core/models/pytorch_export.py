@@ -77,7 +77,7 @@ def checked_archive(data: bytes, where: str) -> bytes:
     >>> checked_archive(b"PK", "model.pt2")
     Traceback (most recent call last):
     ...
-    featuremill.core.models.contract.ModelFileError: model.pt2 is no exported program: it is no zip archive. \
+    featuremill.transforms.onnx_sessions.ModelFileError: model.pt2 is no exported program: it is no zip archive. \
 Write one with torch.export.save.
     """
     members = _members(data, where)

@@ -18,7 +18,7 @@ from featuremill.core.models.pytorch_export import checked_archive
 from featuremill.core.models.sniff import looks_pickled
 from featuremill.core.models.spec import ModelSpec
 
-__all__ = ["Program", "open_model"]
+__all__ = ["Program", "exported_program", "open_model"]
 
 SAFE_SINCE = (2, 10)
 """Before this release of PyTorch a crafted file got round ``weights_only=True``."""
@@ -241,12 +241,19 @@ def _place(tensor: Any) -> tuple[int, ...]:
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-def _program(path: str, spec: ModelSpec, device: Any) -> Program:
+def exported_program(path: str, spec: ModelSpec) -> Any:
+    """PyTorch's ``ExportedProgram`` in a file.
+
+    Raises
+    ------
+    ModelFileError
+        When the file could run code, is damaged, or is of another release.
+    """
     import torch
 
     data = trusted_bytes(path, spec) if spec.allow_pickle else checked_archive(Path(path).read_bytes(), path)
     try:
-        exported = torch.export.load(io.BytesIO(data))
+        return torch.export.load(io.BytesIO(data))
     except Exception as error:
         # Files of another release fail in many ways.
         raise ModelFileError(
@@ -254,6 +261,10 @@ def _program(path: str, spec: ModelSpec, device: Any) -> Program:
             "release.",
             path=path,
         ) from error
+
+
+def _program(path: str, spec: ModelSpec, device: Any) -> Program:
+    exported = exported_program(path, spec)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
 

@@ -92,7 +92,7 @@ def load_predictor(
     >>> load_predictor("/nowhere/late.onnx")
     Traceback (most recent call last):
     ...
-    featuremill.core.models.contract.ModelFileError: There is no model /nowhere/late.onnx, and no folder /nowhere.
+    featuremill.transforms.onnx_sessions.ModelFileError: There is no model /nowhere/late.onnx, and no folder /nowhere.
     """
     if isinstance(model, ModelSpec):
         if fields:
