@@ -298,7 +298,7 @@ def test_what_a_stamp_says(home: Home) -> None:
         ({"split": {"by": ["flight_id"], "train": 1, "only": ["train"]}}, ValueError, "rows that arrive"),
         ({"artifact": None, "refresh": {"artifact": 5}}, ValueError, "refresh.artifact follows an alias"),
         ({"source": {"parquet": {"path": "x"}}, "refresh": {"models": 5}}, ValueError, "refresh is for jobs"),
-        ({"source": {"watch": {"path": "x"}, "parquet": {"path": "x"}}}, ValueError, "one of parquet, bigquery, watch and pubsub"),
+        ({"source": {"watch": {"path": "x"}, "parquet": {"path": "x"}}}, ValueError, "bigquery, watch and pubsub"),
         ({"source": {"watch": {"path": "x", "idle": "30s"}}}, ValueError, "must be longer than settle"),
         ({"source": {"pubsub": {}}}, ValueError, "one of subscription and topic, got neither"),
         ({"source": {"pubsub": {"topic": "t"}}}, ValueError, "projects/PROJECT/topics/NAME"),
