@@ -112,3 +112,41 @@ def test_a_score_job_checks_a_column_that_no_model_reads(bigquery: LocalBigQuery
     record = score.run(job(tmp_path, from_table(bigquery), "score", on_failure="quarantine"))
     assert record.rows is not None and (record.rows.written, record.rows.quarantined) == (ROWS - WRONG, WRONG)
     assert read_report(str(record.report)).checks[0].unexpected == WRONG
+
+
+# --- rows that go to a table ----------------------------------------------------------------------------------------
+
+
+def to_table(bigquery: LocalBigQuery, out: Path, source: dict[str, Any], table: str, **more: Any) -> Any:
+    made = job(out, source, "prepare", **more)
+    place = {"path": str(out / "runs"), "bigquery": {"table": f"local.quality.{table}", **bigquery.keys}}
+    return type(made).model_validate({**dict(made), "dataset": place})
+
+
+def test_a_gate_s_stop_makes_no_table(bigquery: LocalBigQuery, parquet: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(QualityFailed):
+        prepare.run(to_table(bigquery, tmp_path, parquet, "stopped"), run_id="night")
+    assert read_report(tmp_path / "runs/night/report").status == "stopped"
+    assert "stopped" not in bigquery.tables("quality")
+    assert sorted(p.name for p in (tmp_path / "runs/night").iterdir()) == ["report", "run.json"]
+
+
+def test_a_run_that_was_killed_has_its_report_when_it_is_completed(
+    bigquery: LocalBigQuery, parquet: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> list[str]:
+        raise KeyboardInterrupt
+
+    wanted = to_table(bigquery, tmp_path, parquet, "completed", on_failure="quarantine")
+    with monkeypatch.context() as patch:
+        patch.setattr("featuremill.core.job_run.make_commits", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.run(wanted, run_id="night")
+    assert not (tmp_path / "runs/night").exists()
+    record = prepare.run(wanted, run_id="night")
+    assert record.rows is not None and (record.rows.written, record.rows.quarantined) == (ROWS - WRONG, WRONG)
+    assert record.checks == {"passed": 0, "failed": 1, "gating": 0} and "completed afterwards" in record.warnings[-1]
+    found = read_report(tmp_path / "runs/night/report")
+    assert found.status == "passed" and found.rows.quarantined == WRONG
+    assert (tmp_path / "runs/night/report/index.html").exists()
+    assert bigquery.query("SELECT COUNT(*) FROM quality.completed") == [(ROWS - WRONG,)]
