@@ -227,6 +227,7 @@ def onnx_model(folder: Path, *, pooled: bool = False, batch: str | int = "texts"
     """The small model as an ONNX file with its tokenizer beside it; `pooled`: it gives one vector for each text."""
     source = Path(small_model())
     graph = bert_graph(CONFIG, read_weights((source / "model.safetensors").read_bytes(), "small"), "small")
+    onnx.checker.check_model(onnx.load_from_string(graph), full_check=True)
     model = onnx.load_from_string(graph)
     if types:
         model.graph.input.append(onnx.helper.make_tensor_value_info("token_type_ids", 7, ["texts", "tokens"]))
