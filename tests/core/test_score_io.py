@@ -20,7 +20,6 @@ from featuremill.core.dataset import REJECTED, FragmentResult, Shard, Staging
 from featuremill.core.feature_recipe import FRAGMENT, ROW, FeatureRecipe, dictionary_of, numbered, reach
 from featuremill.core.job_fragment import JobFragment, Split
 from featuremill.core.parquet_source import ParquetSource
-from featuremill.core.shards import ParquetShards
 from featuremill.core.score_io import (
     OPEN_FILES,
     PREDICTIONS,
@@ -33,6 +32,7 @@ from featuremill.core.score_io import (
     letters_schema,
     results_of,
 )
+from featuremill.core.shards import ParquetShards
 from featuremill.transforms.numeric import Clip, LogTransform
 from featuremill.transforms.plan import Plan
 from featuremill.transforms.rejects import Reject

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from featuremill.core.dataset import Staging
     from featuremill.core.inference.planning import PlannedStep
 
-__all__ = ["ScorePlan", "Scoring"]
+__all__ = ["ScorePlan", "Scoring", "finish"]
 
 RESERVED = (FRAGMENT, ROW, ARTIFACT_VERSION, "_reason", "_transform", "_column")
 """Names of columns that the job itself adds."""
@@ -348,19 +348,16 @@ class Scoring(JobRun):
             status="done",
             rows=rows,
             dataset=staging.final,
-            table=str(self.table.table) if self.table else None,
+            table=self.table.name if self.table else None,
             dead_letters=staging.final / REJECTED if rows.aside else None,
             artifact=artifact,
             features=tuple({"name": f.name, "type": str(f.type), "made_by": made_by[f.name]} for f in self.stored),
             models=models,
         )
-        record = self.commit_rows(staging, results, letters, record, {})
-        with self.publishing(staging):
-            finish(staging, record)
-        return record
+        return self.publish(staging, results, letters, record, finish)
 
 
-def finish(staging: Staging, record: RunRecord, _then: Mapping[str, Any] | None = None) -> None:
+def finish(staging: Staging, record: RunRecord, _then: Mapping[str, Any]) -> None:
     """Publish a run whose rows were committed."""
     from featuremill.core.dataset import publish_run
 
