@@ -9,7 +9,8 @@ import yaml
 
 from featuremill.core.bigquery.spec import BigQuerySpec
 from featuremill.core.bigquery.types import ALIASES, SCALARS
-from featuremill.core.jobfile import PrepareJob, RunnerSpec
+from featuremill.core.bigquery.write_spec import BigQueryDataset
+from featuremill.core.jobfile import DatasetSpec, PrepareJob, RunnerSpec
 from featuremill.core.loading import load_job
 
 ROOT = Path(__file__).parents[2]
@@ -18,10 +19,12 @@ PAGE = (ROOT / "docs/bigquery.md").read_text()
 
 def test_the_job_files_can_be_read() -> None:
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
-    whole, query, runner = blocks
+    whole, query, runner, sink = blocks
     assert PrepareJob.model_validate(whole).source.given.table == "my-project.my_dataset.flights"
     assert BigQuerySpec.model_validate(query["source"]["bigquery"]).max_bytes_billed == 10**10
     assert RunnerSpec.model_validate(runner["runner"]).options["region"] == "europe-west1"
+    table = DatasetSpec.model_validate(sink["dataset"]).bigquery
+    assert table is not None and table.write == "replace" and table.partition_by is not None
 
 
 def test_the_example_is_the_flights_job_with_another_source() -> None:
@@ -33,7 +36,7 @@ def test_the_example_is_the_flights_job_with_another_source() -> None:
 
 
 def test_all_keys_and_types_are_listed() -> None:
-    for key in BigQuerySpec.model_fields:
+    for key in (*BigQuerySpec.model_fields, *BigQueryDataset.model_fields):
         assert f"`{key}`" in PAGE or f"{key}:" in PAGE, key
     names = {alias: name for name, alias in ALIASES.items()}
     for name in SCALARS:

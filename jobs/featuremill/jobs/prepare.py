@@ -21,7 +21,7 @@ from featuremill.artifacts.errors import AliasMoved, JobError, MissingArtifactEr
 from featuremill.artifacts.layout import state_path
 from featuremill.artifacts.store import open_store
 from featuremill.core.files import Place
-from featuremill.core.job_run import JobRun, completed, opened_split
+from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.jobfile import PrepareJob
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.progress import Progress
@@ -29,6 +29,7 @@ from featuremill.core.quality.learned import what_was_learned
 from featuremill.core.quality.references import Reference, alias_reference
 from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RowAccount, RunRecord
+from featuremill.core.run_table import completed
 from featuremill.core.shards import letters_schema
 from featuremill.core.texts_plan import STAGE, TextPlan, plan_texts
 from featuremill.transforms.artifact_cache import bound_pipeline
@@ -318,7 +319,7 @@ class _Prepared(JobRun):
             rows=rows,
             splits={s: n for s, n in manifest["rows"].items() if s != REJECTED},
             dataset=staging.final,
-            table=str(self.table.table) if self.table else None,
+            table=self.table.name if self.table else None,
             dead_letters=staging.final / REJECTED if rows.aside else None,
             artifact=artifact,
             features=tuple(
@@ -334,10 +335,7 @@ class _Prepared(JobRun):
         # The run's folder comes last, so that a job that is killed before can be run again under its name.
         alias = {k: artifact[k] for k in ("root", "name", "alias", "version")} if artifact["alias"] else None
         then = {"alias": alias and {**alias, "before": self.alias}}
-        record = self.commit_rows(staging, results, letters, record, then)
-        with self.publishing(staging):
-            _finish(staging, record, then)
-        return record
+        return self.publish(staging, results, letters, record, _finish, then)
 
     def _memory(self, staging: Staging) -> VectorMemory | None:
         """Where vectors are that need not be computed; None where there are none in the job."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from featuremill.core.job_run import completed
 from featuremill.core.progress import Progress
 from featuremill.core.record import RunRecord
+from featuremill.core.run_table import completed
 from featuremill.core.scorefile import ScoreJob
 from featuremill.jobs.scoring import ScorePlan, Scoring, finish
 

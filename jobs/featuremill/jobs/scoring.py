@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from featuremill.core.inference.planning import PlannedStep
     from featuremill.transforms.vector_memory import VectorMemory
 
-__all__ = ["ScorePlan", "Scoring"]
+__all__ = ["ScorePlan", "Scoring", "finish"]
 
 RESERVED = (FRAGMENT, ROW, ARTIFACT_VERSION, "_reason", "_transform", "_column")
 """Names of columns that the job itself adds."""
@@ -437,7 +437,7 @@ class Scoring(JobRun):
             status="done",
             rows=rows,
             dataset=staging.final,
-            table=str(self.table.table) if self.table else None,
+            table=self.table.name if self.table else None,
             dead_letters=staging.final / REJECTED if rows.aside else None,
             artifact=artifact,
             features=tuple({"name": f.name, "type": str(f.type), "made_by": made_by[f.name]} for f in self.stored),
@@ -449,11 +449,7 @@ class Scoring(JobRun):
                 *backends_of(self.result, {str(m["path"]) for m in models}, MODELS),
             ),
         )
-        record = self.report(staging, record)
-        record = self.commit_rows(staging, results, letters, record, {})
-        with self.publishing(staging):
-            finish(staging, record)
-        return record
+        return self.publish(staging, results, letters, self.report(staging, record), finish)
 
     def _learned(self) -> Learnt:
         """What the artifact knows."""
@@ -463,7 +459,7 @@ class Scoring(JobRun):
         return what_was_learned(plan.transforms, plan.slots, self.artifact.states)
 
 
-def finish(staging: Staging, record: RunRecord, _then: Mapping[str, Any] | None = None) -> None:
+def finish(staging: Staging, record: RunRecord, _then: Mapping[str, Any]) -> None:
     """Publish a run whose rows were committed."""
     from featuremill.core.dataset import publish_run
 

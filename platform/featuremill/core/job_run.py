@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from featuremill.artifacts.errors import FeaturemillError, JobError, MissingColumnError, RequestError, suggest
-from featuremill.core.files import Place, filesystem
 from featuremill.core.fragments import FragmentsExpired
 from featuremill.core.job_fragment import Split
 from featuremill.core.jobfile import RunnerSpec, SplitSpec
@@ -26,17 +23,17 @@ from featuremill.core.progress import Progress, ProgressReader
 from featuremill.core.quality.gates import QualityFailed
 from featuremill.core.quality.report_files import REPORT_FOLDER
 from featuremill.core.record import RowAccount, RunRecord, package_versions
-from featuremill.core.shards import REJECTED, ParquetShards, RowSink, Shard
-from featuremill.core.unfinished import CommitNote, NotCommitted, complete, make_commits
+from featuremill.core.run_table import RunTable
+from featuremill.core.shards import REJECTED, ParquetShards, RowSink
+from featuremill.core.unfinished import make_commits
 from featuremill.transforms.arrays import value_type
 
 if TYPE_CHECKING:
-    from featuremill.core.bigquery.write import TableOutput
     from featuremill.core.dataset import FragmentResult, Staging
     from featuremill.core.quality.learned import Learnt
     from featuremill.core.quality.run_quality import RunQuality
 
-__all__ = ["JobRun", "TooManyBadRows", "completed", "empty_batch", "opened_split"]
+__all__ = ["JobRun", "TooManyBadRows", "empty_batch", "opened_split"]
 
 PIPELINES = 3
 """So often a pipeline is run, where the fragments expire before it is through."""
@@ -73,37 +70,6 @@ def opened_split(spec: SplitSpec, schema: pa.Schema) -> Split:
     return split
 
 
-def _digest(job: Any) -> str:
-    """A digest of what a job says, whatever runs it."""
-    return hashlib.sha256(job.model_dump_json(exclude={"runner"}).encode()).hexdigest()
-
-
-def completed(
-    job: Any, output: Any, run_id: str | None, finish: Callable[[Staging, RunRecord, Mapping[str, Any]], None]
-) -> RunRecord | None:
-    """The record of a run that was killed while its rows were being committed to a table, and is completed now.
-
-    None where there is nothing to complete. `finish` publishes the run, given what it was to be told.
-
-    Raises
-    ------
-    JobError, RequestError
-        See :func:`~featuremill.core.unfinished.complete`.
-    """
-    if run_id is None or output.bigquery is None:
-        return None
-    from featuremill.core.bigquery.write import clean_up
-    from featuremill.core.dataset import Staging
-
-    def publish(note: Mapping[str, Any], record: RunRecord) -> None:
-        staging = Staging.from_note(output.path, run_id, note["staging"])
-        if not staging.is_published():
-            finish(staging, record, note["then"])
-        clean_up(note["leftovers"])
-
-    return complete(output.path, run_id, _digest(job), publish)
-
-
 class JobRun(ABC):
     """A job with its source opened, ready to be run once.
 
@@ -136,9 +102,8 @@ class JobRun(ABC):
         """What happened on the way and should be known; warnings of the run's record."""
         self._job = job
         self._runner: RunnerSpec = job.runner
-        self.table: TableOutput | None = None
+        self.table: RunTable | None = None
         """Where the rows go, if not into files; see :meth:`open_table`."""
-        self._noted = False
         self.source = self.open_source()
         self.fragments = self.source.fragments()
 
@@ -161,14 +126,49 @@ class JobRun(ABC):
     def open_table(self, spec: Any, schema: pa.Schema, split_column: str | None, letters: pa.Schema) -> None:
         """Look at the table that rows of a schema, and those set aside, go to; nothing happens without a `spec`."""
         if spec is not None:
-            from featuremill.core.bigquery.write import TableOutput
-
-            self.table = TableOutput(spec, schema, split_column, letters, Place(self.output) / self.name)
+            self.table = RunTable(self._job, self.output, self.name, spec, schema, split_column, letters)
 
     def sink(self, staging: Staging, compression: str) -> RowSink:
         """What workers write with."""
         files = ParquetShards(staging.shards, compression)
         return files if self.table is None else self.table.sink(files)
+
+    def letters(self, results: Sequence[FragmentResult]) -> list[dict[str, Any]]:
+        """Commits of the rows set aside to their table, where there is one; before their files are taken."""
+        return [] if self.table is None else self.table.letters(results)
+
+    def publish(
+        self,
+        staging: Staging,
+        results: Sequence[FragmentResult],
+        letters: Sequence[Mapping[str, Any]],
+        record: RunRecord,
+        finish: Callable[[Staging, RunRecord, Mapping[str, Any]], None],
+        then: Mapping[str, Any] | None = None,
+    ) -> RunRecord:
+        """Let the rows be in their table, where they go to one, and the run be there; the record as it was published.
+
+        Parameters
+        ----------
+        letters
+            What :meth:`letters` gave.
+        finish
+            Publishes the run, given also `then`; another process does it if this one ends before that.
+
+        Raises
+        ------
+        JobError
+            When the rows are not in the table, or it cannot be told whether they are.
+        """
+        then = then or {}
+        if self.table is None:
+            finish(staging, record, then)
+            return record
+        with self.timed("table"):
+            record = self.table.commit(staging, results, letters, record, then)
+        with self.table.publishing(staging):
+            finish(staging, record, then)
+        return record
 
     def describe(self) -> None:
         """Look at the source as a whole; after the checks that cost less."""
@@ -224,7 +224,7 @@ class JobRun(ABC):
         }
         try:
             if self.table is not None:
-                self.table.open(self.name)
+                self.table.open()
             with self.reading():
                 self._run_pipeline(staging, progress, beam_options)
                 return self.commit(staging)
@@ -232,7 +232,8 @@ class JobRun(ABC):
             self._leave_failure(staging, error)
             raise
         finally:
-            self._clean_up()
+            if self.table is not None:
+                self.table.clean_up()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -343,86 +344,11 @@ class JobRun(ABC):
             )
         return rows
 
-    # --- rows that go to a table ------------------------------------------------------------------------------------
-
-    def letters(self, results: Sequence[FragmentResult]) -> list[dict[str, Any]]:
-        """The commit of the rows set aside, written to their table where there is one; before their files are taken."""
-        shards = [s for r in results for s in r.shards if s.split == REJECTED]
-        if self.table is None or not shards:
-            return []
-        planned = self.table.letters(_batches(shards))
-        return [] if planned is None else [planned]
-
-    def commit_rows(
-        self,
-        staging: Staging,
-        results: Sequence[FragmentResult],
-        letters: Sequence[Mapping[str, Any]],
-        record: RunRecord,
-        then: Mapping[str, Any],
-    ) -> RunRecord:
-        """Let the rows be in their table, all or none; the record with what went wrong on the way.
-
-        Parameters
-        ----------
-        letters
-            What :meth:`letters` gave.
-        then
-            What :func:`completed` is to tell, should this process end before the run is published.
-
-        Raises
-        ------
-        JobError
-            When they are not, or it cannot be told whether they are.
-        """
-        if self.table is None:
-            return record
-        note = CommitNote(self.output, self.name)
-        commits = [self.table.commit_of([s for r in results for s in r.shards]), *letters]
-        note.put(
-            {
-                "job": _digest(self._job),
-                "commits": commits,
-                "staging": staging.to_note(),
-                "record": asdict(record),
-                "then": dict(then),
-                "leftovers": self.table.leftovers(),
-            }
-        )
-        self._noted = True
-        try:
-            if staging.is_published() or not staging.is_open():
-                raise NotCommitted(f"Another run of the name {self.name} took the place. Nothing was committed.")
-            with self.timed("table"):
-                warnings = make_commits(commits)
-        except NotCommitted:
-            note.remove()
-            self._noted = False
-            raise
-        return replace(record, warnings=(*record.warnings, *warnings))
-
-    @contextlib.contextmanager
-    def publishing(self, staging: Staging) -> Iterator[None]:
-        """Publish the run within the block; afterwards nobody has to complete it."""
-        try:
-            yield
-        finally:
-            if self._noted and staging.is_published():
-                CommitNote(self.output, self.name).remove()
-                self._noted = False
-
-    def _clean_up(self) -> None:
-        """Take away what rows waited in, unless another process is to commit them."""
-        if self.table is not None and not self._noted:
-            from featuremill.core.bigquery.write import clean_up
-
-            clean_up(self.table.leftovers())
-
     def _leave_failure(self, staging: Staging, error: BaseException) -> None:
         """What a failed run leaves: the rows set aside, and a record that says that it failed."""
         from featuremill.core.dataset import leave_dead_letters
 
-        if self._noted:
+        if self.table is not None and self.table.noted:
             # Whether the rows are in their table is not known; who runs the job again finds out.
             return
         rows = getattr(error, "rows", None) if isinstance(error, TooManyBadRows | QualityFailed) else None
@@ -447,12 +373,3 @@ class JobRun(ABC):
         with contextlib.suppress(FeaturemillError, OSError):
             leave_dead_letters(staging, record.to_json(), keep=record.dead_letters is not None)
 
-
-def _batches(shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-    """The rows of files, a batch at a time."""
-    import pyarrow.parquet as pq
-
-    for shard in shards:
-        system, path = filesystem(shard.path)
-        with system.open_input_file(path) as file:
-            yield from pq.ParquetFile(file).iter_batches()

@@ -160,7 +160,7 @@ class RememberedVectors(ABC, Generic[Item]):
         new = np.flatnonzero(~memory.find(self._space, digests, counts, made))
         if not len(new):
             return made, {}
-        made[new], reasons = self.computed([items[i] for i in new])
+        made[new], reasons = self.computed([items[i] for i in new.tolist()])
         good = new[[i not in reasons for i in range(len(new))]]
         memory.add(self._space, digests[good], made[good])
         return made, {int(new[i]): reason for i, reason in reasons.items()}

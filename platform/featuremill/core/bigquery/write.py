@@ -7,44 +7,42 @@ committed together. A load job is one step by itself.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.types as pt
 
 from featuremill.artifacts.buckets import is_bucket
-from featuremill.artifacts.errors import (
-    ColumnTypeError,
-    FeaturemillError,
-    JobError,
-    MissingColumnError,
-    ParameterError,
-    RequestError,
-    suggest,
-)
+from featuremill.artifacts.errors import FeaturemillError, JobError, ParameterError, RequestError
 from featuremill.artifacts.store import open_store
 from featuremill.core.bigquery.client import billed, jobs_client, missing_table, patience, told
-from featuremill.core.bigquery.source import moment
 from featuremill.core.bigquery.spec import BigQueryAccess, TableName, is_local_endpoint, table_name
 from featuremill.core.bigquery.write_sink import TableFiles, TableStreams
-from featuremill.core.bigquery.write_spec import BigQueryTable, PartitionSpec
+from featuremill.core.bigquery.write_spec import BigQueryTable
+from featuremill.core.bigquery.write_statement import (
+    check_clustering,
+    expiry,
+    load_config,
+    partitions_by,
+    statement,
+    type_text,
+)
 from featuremill.core.bigquery.write_stream import NEEDED, PendingStream
-from featuremill.core.bigquery.write_types import NAMES, converted, misfit, schema_fields, table_schema
+from featuremill.core.bigquery.write_types import converted, misfit, schema_fields, table_schema
 from featuremill.core.files import Place
 from featuremill.core.shards import REJECTED, ParquetShards, Shard
-from featuremill.transforms.arrays import is_list
 
-__all__ = ["RUN", "TableOutput"]
+__all__ = ["RUN", "TableOutput", "clean_up"]
 
 LOG = logging.getLogger(__name__)
 RUN = "_run"
 """The column of a table of dead letters that says which run they are of."""
-TRUNCATED = {pa.timestamp("us"): "DATETIME_TRUNC", pa.timestamp("us", tz="UTC"): "TIMESTAMP_TRUNC"}
-NOT_CLUSTERED = (pa.float64(), pa.binary(), pa.time64("us"))
 
 
 class TableOutput:
@@ -86,8 +84,8 @@ class TableOutput:
         self.schema = table_schema(schema)
         self._letters = table_schema(letters.append(pa.field(RUN, pa.string()))) if spec.dead_letters else None
         self._place = place
-        self._partition = _partition(spec.partition_by, self.schema)
-        self._check_clustering()
+        self._partition = partitions_by(spec.partition_by, self.schema)
+        check_clustering(spec.cluster_by or (), self.schema)
         named = table_name(spec.table)
         self._access = billed(spec.access, named.project or None)
         self.table = self._named(named)
@@ -121,7 +119,7 @@ class TableOutput:
             "partition_by": self._partition,
             "cluster_by": spec.cluster_by,
             "dead_letters": str(self._aside) if self._letters is not None else None,
-            "schema": [{"name": f.name, "type": _type_text(f.type)} for f in self.schema],
+            "schema": [{"name": f.name, "type": type_text(f.type)} for f in self.schema],
         }
 
     # --- while the job runs -----------------------------------------------------------------------------------------
@@ -137,7 +135,10 @@ class TableOutput:
         self._run = run
         self._attempt = f"featuremill_{_plain(run)}_{secrets.token_hex(8)}"
         if self._spec.method == "load":
-            self._folder = Place(self._spec.staging or self._place.rpartition("/")[0]) / f".{self._attempt}.load"
+            above = self._spec.staging or os.path.dirname(self._place)
+            above = above if is_bucket(above) else os.path.abspath(os.path.expanduser(above))
+            _remove(above, f".{run}.load")
+            self._folder = Place(above) / f".{run}.load" / self._attempt
         elif not self._appends:
             self._temporary = self.table.model_copy(update={"table": self._attempt})
             expires = datetime.now(UTC) + timedelta(seconds=self._spec.temporary_for)
@@ -167,11 +168,13 @@ class TableOutput:
             "expires": None,
         }
         if self._folder is not None:
-            found["job"] = {**self._job, **self._load(paths)}
+            uris = [path if is_bucket(path) else f"file://{path}" for path in paths]
+            config = load_config(self._spec, None if self._appends else self.schema)
+            found["job"] = {**self._job, "load": config, "uris": uris}
             if self._spec.expiration is not None and not self._appends:
-                found["expires"] = self._expiry().isoformat()
+                found["expires"] = expiry(self._spec.expiration).isoformat()
         elif self._temporary is not None:
-            found["job"] = {**self._job, "sql": self._statement(self._temporary)}
+            found["job"] = {**self._job, "sql": statement(self._spec, self.table, self._temporary, self._partition)}
         return found
 
     def letters(self, batches: Iterator[pa.RecordBatch]) -> dict[str, Any] | None:
@@ -265,14 +268,6 @@ class TableOutput:
             )
         return found
 
-    def _check_clustering(self) -> None:
-        for name in self._spec.cluster_by or ():
-            type_ = _column("cluster_by", name, self.schema)
-            if is_list(type_) or pt.is_struct(type_) or type_ in NOT_CLUSTERED:
-                raise ColumnTypeError(
-                    f"cluster_by: {name!r} is {_type_text(type_)}, by which BigQuery does not cluster.", column=name
-                )
-
     def _check_staging(self) -> None:
         place = self._spec.staging or self._place
         local = is_local_endpoint(self._access.endpoint) and not is_bucket(place)
@@ -297,51 +292,6 @@ class TableOutput:
                 made, exists_ok=True, retry=DEFAULT_RETRY.with_timeout(seconds), timeout=seconds
             )
 
-    def _expiry(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self._spec.expiration or 0)
-
-    def _statement(self, temporary: TableName) -> str:
-        """What brings the rows from the temporary table to where they belong."""
-        spec = self._spec
-        options = []
-        if spec.labels:
-            # Labels were checked to be of small letters, digits, '_' and '-'.
-            options.append(f"labels=[{', '.join(f'({k!r}, {v!r})' for k, v in spec.labels.items())}]")
-        if spec.expiration is not None:
-            options.append(f"expiration_timestamp={moment(self._expiry())}")
-        parts = [
-            f"CREATE {'OR REPLACE ' if spec.write == 'replace' else ''}TABLE `{self.table}`",
-            f"PARTITION BY {self._partition}" if self._partition else "",
-            f"CLUSTER BY {', '.join(f'`{c}`' for c in spec.cluster_by)}" if spec.cluster_by else "",
-            f"OPTIONS({', '.join(options)})" if options else "",
-            f"AS SELECT * FROM `{temporary}`",  # noqa: S608  # both names were checked to be names
-        ]
-        return "\n".join(part for part in parts if part)
-
-    def _load(self, paths: Sequence[str]) -> dict[str, Any]:
-        from google.cloud import bigquery
-
-        spec = self._spec
-        config = bigquery.LoadJobConfig(source_format="PARQUET")
-        config.parquet_options = bigquery.ParquetOptions()
-        config.parquet_options.enable_list_inference = True
-        modes = {"create": "WRITE_EMPTY", "replace": "WRITE_TRUNCATE", "append": "WRITE_APPEND"}
-        config.write_disposition = modes[spec.write] if self._there or spec.write != "append" else "WRITE_EMPTY"
-        if not self._appends:
-            config.schema = schema_fields(self.schema)
-            config.clustering_fields = spec.cluster_by
-            by = spec.partition_by
-            if by is not None and by.range is not None:
-                interval = bigquery.PartitionRange(**by.range.model_dump())
-                config.range_partitioning = bigquery.RangePartitioning(range_=interval, field=by.column)
-            elif by is not None and by.type is not None:
-                config.time_partitioning = bigquery.TimePartitioning(type_=by.type.upper(), field=by.column)
-        content = config.to_api_repr()
-        if spec.labels and not self._appends:
-            content["load"]["destinationTableProperties"] = {"labels": dict(spec.labels)}
-        uris = [path if path.startswith("gs://") else f"file://{path}" for path in paths]
-        return {"load": content, "uris": uris}
-
 
 def clean_up(leftovers: Mapping[str, Any]) -> None:
     """Take away what rows waited in; what cannot be, is told, and expires by itself."""
@@ -351,8 +301,11 @@ def clean_up(leftovers: Mapping[str, Any]) -> None:
     seconds = patience(access)
     try:
         if leftovers["folder"] is not None:
-            above, _, name = leftovers["folder"].rpartition("/")
-            open_store(above).remove(name)
+            above, name = os.path.split(leftovers["folder"])
+            _remove(above, name)
+            if not is_bucket(above):
+                with contextlib.suppress(OSError):
+                    os.rmdir(above)
         if table is not None:
             with told(f"dropping {table}", kind=JobError, needed=NEEDED):
                 jobs_client(access).delete_table(
@@ -362,42 +315,14 @@ def clean_up(leftovers: Mapping[str, Any]) -> None:
         LOG.warning("%s What is left: %s", error, leftovers["folder"] or f"{table}, which expires by itself")
 
 
-# --- small things ---------------------------------------------------------------------------------------------------
-
-
-def _partition(by: PartitionSpec | None, schema: pa.Schema) -> str | None:
-    """The expression that BigQuery partitions by."""
-    if by is None:
-        return None
-    type_ = _column("partition_by", by.column, schema)
-    if by.range is not None and type_ == pa.int64():
-        return f"RANGE_BUCKET(`{by.column}`, GENERATE_ARRAY({by.range.start}, {by.range.end}, {by.range.interval}))"
-    if by.type is not None and type_ in TRUNCATED:
-        return f"{TRUNCATED[type_]}(`{by.column}`, {by.type.upper()})"
-    if by.type not in (None, "hour") and type_ == pa.date32():
-        return f"`{by.column}`" if by.type == "day" else f"DATE_TRUNC(`{by.column}`, {str(by.type).upper()})"
-    raise ColumnTypeError(
-        f"partition_by: {by.column!r} is {_type_text(type_)}, which has no partitions by {by.type or 'range'}. "
-        "Timestamps and datetimes have them by hour, day, month and year, dates by day, month and year, whole numbers "
-        "by range.",
-        column=by.column,
-    )
-
-
-def _column(parameter: str, name: str, schema: pa.Schema) -> pa.DataType:
-    if name not in schema.names:
-        raise MissingColumnError(
-            f"{parameter}: the rows have no column {name!r}. {suggest(name, schema.names)}", column=name
-        )
-    return schema.field(name).type
-
-
-def _type_text(type_: pa.DataType) -> str:
-    if is_list(type_):
-        return f"ARRAY<{_type_text(type_.value_type)}>"
-    if pt.is_struct(type_):
-        return f"STRUCT<{', '.join(f'{f.name} {_type_text(f.type)}' for f in type_)}>"
-    return {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}.get(NAMES[type_], NAMES[type_])
+def _remove(above: str, name: str) -> None:
+    """Take away a folder of files, here or in a bucket."""
+    store = open_store(above)
+    folder = store.local_path(name)
+    if folder is None:
+        store.remove(name)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plain(run: str) -> str:
