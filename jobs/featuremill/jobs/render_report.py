@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ __all__ = ["find_report", "report_blocks"]
 
 OUTCOMES = {"good": "passed", "bad": "FAILED", "warning": "failed", "info": "failed"}
 SHOWN_SAMPLES = 5
+RUN_FILE = "run.json"
 
 
 def find_report(run: str) -> tuple[str, Report]:
@@ -46,18 +48,34 @@ def find_report(run: str) -> tuple[str, Report]:
     inside = last in (JSON_FILE, PAGE_FILE)
     candidates = [path.rpartition("/")[0] or "."] if inside else [path, f"{path}/{REPORT_FOLDER}"]
     if "://" not in path:
-        runs = Path(path).glob(f"*/{REPORT_FOLDER}/{JSON_FILE}")
+        # Runs that are under way, or were killed, have hidden folders.
+        runs = Path(path).glob(f"[!.]*/{REPORT_FOLDER}/{JSON_FILE}")
         candidates += [str(p.parent) for p in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True)[:1]]
     for folder in candidates:
         try:
             return folder, read_report(folder)
         except MissingArtifactError:
             continue
+    failure = _failure(path)
+    if failure:
+        raise MissingArtifactError(
+            f"{run}: the run failed before there was anything to report: {failure} Its record: {path}/{RUN_FILE}",
+            path=run,
+        )
     raise MissingArtifactError(
         f"{run}: there is no report here. Name the folder of a run (the one with run.json), or a folder of runs; a run "
         "leaves a report unless its profile is off and nothing is checked.",
         path=run,
     )
+
+
+def _failure(folder: str) -> str:
+    """Why the run in a folder failed, by its record; empty where it did not, or there is none to read."""
+    try:
+        record = json.loads(Path(folder, RUN_FILE).read_bytes())
+        return str(record["error"] or "") if record["status"] == "failed" else ""
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def report_blocks(report: Report, place: str | None = None) -> list[Block]:
@@ -75,7 +93,7 @@ def _blocks(report: Report, place: str | None) -> Iterator[Block]:
     verdict = views.verdict(report)
     yield Heading(f"{report.job}: {verdict.word.lower()}")
     yield Line(verdict.sentence, verdict.mood)
-    yield Line(views.rows_sentence(report.rows))
+    yield Line(views.rows_sentence(report))
     yield Line(f"run {report.run}, {origin.when(report.started)}")
     if report.previous is not None:
         yield Heading("Since the last run")
@@ -92,7 +110,7 @@ def _blocks(report: Report, place: str | None) -> Iterator[Block]:
         for check in group.failed:
             yield from _failing_rows(check)
     for section in report.profiles:
-        yield from _columns(section)
+        yield from _columns(section, report.kind)
     warnings = views.warning_lines(report)
     if warnings:
         yield Heading("Warnings")
@@ -113,10 +131,10 @@ def _failing_rows(check: CheckResult) -> Iterator[Block]:
         yield Line(f"… and {count_text(len(rows) - SHOWN_SAMPLES, 'more row', 'more rows')} in the report")
 
 
-def _columns(section: ProfileSection) -> Iterator[Block]:
+def _columns(section: ProfileSection, kind: str) -> Iterator[Block]:
     """A line per column; for those that drifted, why."""
     drift = {d.column: d for d in section.drift}
-    yield Heading(views.section_title(section))
+    yield Heading(views.section_title(section, kind))
     yield Line(views.section_text(section))
     rows = []
     for column in section.profile.columns:
