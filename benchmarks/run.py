@@ -5,6 +5,7 @@
     python benchmarks/run.py criteo --tools polars duckdb      # without featuremill
     python benchmarks/run.py criteo-16m
     python benchmarks/run.py score-sklearn score-torch         # scoring with a model instead of preparing
+    python benchmarks/run.py criteo-quality --rounds 5         # what the profile and a suite cost on top
 
 Each tool runs in a process of its own, one at a time, in turns (A B C A B C ...), so that a machine that slows down
 does so for all of them. All read the same Parquet files and write Parquet; after the last round the outputs are
@@ -21,7 +22,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -62,8 +63,8 @@ def peer(script: str, *options: str) -> Adapter:
     return lambda source, target: [sys.executable, str(HERE / "peers" / script), *options, str(source), str(target)]
 
 
-def featuremill(job: str) -> Adapter:
-    """``featuremill run JOB --json``, with its paths set."""
+def featuremill(job: str, **quality: str) -> Adapter:
+    """``featuremill run JOB --json``, with its paths set, and options of its `quality` section."""
     installed = Path(sys.executable).parent / "featuremill"
     program = [str(installed)] if installed.exists() else [sys.executable, "-m", "featuremill.jobs"]
 
@@ -74,6 +75,7 @@ def featuremill(job: str) -> Adapter:
         else:
             settings["artifact.root"] = str(target.parent / f"{target.name}-artifacts")
             settings["dataset.path"] = str(target)
+        settings |= {f"quality.{name}": value for name, value in quality.items()}
         sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
         return [*program, "run", str(HERE / "jobs" / job), "--json", *sets]
 
@@ -92,6 +94,19 @@ def criteo(rows: int, name: str) -> Benchmark:
             "duckdb": peer("criteo_duckdb.py"),
         },
         key=CRITEO_KEY,
+    )
+
+
+def criteo_quality(name: str) -> Benchmark:
+    """The same without quality, with the profile of all columns, and with a suite of 18 expectations too."""
+    suite = str(HERE / "jobs" / "criteo-suite.json")
+    return replace(
+        criteo(4_000_000, name),
+        tools={
+            "without": featuremill("criteo.yaml", profile="false"),
+            "profile": featuremill("criteo.yaml", profile="true"),
+            "profile+suite": featuremill("criteo.yaml", profile="true", suite=suite),
+        },
     )
 
 
@@ -133,6 +148,7 @@ def scoring(kind: str) -> Benchmark:
 BENCHMARKS = {
     "criteo": criteo(4_000_000, "criteo-4m"),
     "criteo-16m": criteo(16_000_000, "criteo-16m"),
+    "criteo-quality": criteo_quality("criteo-4m"),
     "flights": flights("flights8", unchecked=("stock",)),
     "flights-filled": flights("flights8-filled", "--filled"),
     "score-sklearn": scoring("sklearn"),

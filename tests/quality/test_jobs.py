@@ -351,7 +351,10 @@ def test_a_report_and_its_gate(source: Path, tmp_path: Path) -> None:
     with pytest.raises(QualityFailed, match="^1 critical check failed") as raised:
         report.run(report_job(source, tmp_path, suite=suite(TAME)), run_id="bad")
     assert "published" not in str(raised.value)
-    assert read_report(tmp_path / "reports/bad/report").status == "failed"
+    found = read_report(tmp_path / "reports/bad/report")
+    assert found.status == "failed"
+    # The report does not say where it is itself.
+    assert found.summary == str(raised.value).partition(" The report: ")[0]
 
 
 def test_pages_of_great_expectations_on_request(source: Path, tmp_path: Path) -> None:

@@ -46,6 +46,19 @@ def test_a_report_in_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytes
     assert find_report("report.json")[1].job == find_report(".")[1].job == "flights"
 
 
+def test_a_run_under_way_is_not_taken_for_the_latest(tmp_path: Path) -> None:
+    for i, run in enumerate(("run-1", ".run-2.staging")):
+        write_report(example_report(), tmp_path / run / "report")
+        os.utime(tmp_path / run / "report/report.json", (i, i))
+    assert find_report(str(tmp_path))[0] == f"{tmp_path}/run-1/report"
+
+
+def test_a_run_that_failed_without_a_report_says_why(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status": "failed", "error": "The disk is full."}')
+    with pytest.raises(MissingArtifactError, match=r"failed before there was anything to report: The disk is full\."):
+        find_report(str(tmp_path))
+
+
 def test_no_report_and_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifactError, match="Name the folder of a run"):
         find_report(str(tmp_path))

@@ -44,12 +44,13 @@ def test_a_row_is_told_all_that_it_fails() -> None:
         RowCheck("even", Metric.of("column_values.in_set.unexpected_count", {"column": "x"}, {"value_set": [2, 4]})),
     ]
     batch = pa.record_batch({"x": pa.array([1, 2, None, 5])})
-    failing, reasons = RowChecks(checks, batch.schema).failing(batch)
-    assert failing.tolist() == [True, False, True, True]
-    assert reasons == [["even"], ["known"], ["low", "even"]]
-    failing, reasons = RowChecks(checks, batch.schema).failing(batch.slice(1, 1))
-    assert failing.tolist() == [False]
-    assert reasons == []
+    bound = RowChecks(checks, batch.schema)
+    assert bound.failing(batch).tolist() == [True, False, True, True]
+    rows, names = bound.failed(batch)
+    assert (rows.tolist(), names) == ([0, 2, 3], [("even",), ("known",), ("low", "even")])
+    assert bound.failing(batch.slice(1, 1)).tolist() == [False]
+    rows, names = bound.failed(batch.slice(1, 1))
+    assert (rows.tolist(), names) == ([], [])
 
 
 def test_dictionaries_change_from_batch_to_batch() -> None:

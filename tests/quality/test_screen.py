@@ -33,6 +33,7 @@ def test_each_row_says_all_that_it_fails() -> None:
 def test_only_the_columns_that_are_checked_are_read() -> None:
     one = screen(null("y"))
     assert one.columns == ["y"]
+    assert one.passing(BATCH).tolist() == [False, False, True, True]
     assert pickle.loads(pickle.dumps(one)).rejects(BATCH.select(["y"])) == one.rejects(BATCH)
 
 

@@ -5,8 +5,8 @@ the FAA aircraft registry, the ASOS weather stations and OpenFlights). The packa
 ``__init__`` needs setuptools' ``pkg_resources``, which newer environments lack.
 
 Real data with real blemishes, which is what a demonstration of feature engineering needs: cancelled flights have no
-departure, a sixth of the flights have a plane that is not in the registry, and one weather station reported a wind of
-1048 miles an hour.
+departure, a sixth of the flights have a plane that is not in the registry, and 29 departures at midnight are at 2400,
+which is no time of a day.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 
-from featuremill.artifacts.errors import MissingArtifactError
+from featuremill.artifacts.errors import FeaturemillError, MissingArtifactError
+from featuremill.artifacts.store import open_store
 from featuremill.core.quality import report_origin as origin
 from featuremill.core.quality import report_views as views
 from featuremill.core.quality.report import CheckResult, ProfileSection, Report
@@ -18,6 +20,7 @@ __all__ = ["find_report", "report_blocks"]
 
 OUTCOMES = {"good": "passed", "bad": "FAILED", "warning": "failed", "info": "failed"}
 SHOWN_SAMPLES = 5
+RUN_FILE = "run.json"
 
 
 def find_report(run: str) -> tuple[str, Report]:
@@ -51,11 +54,26 @@ def find_report(run: str) -> tuple[str, Report]:
     for latest in runs_with_reports(path)[:1]:
         folder = f"{path}/{latest}/{REPORT_FOLDER}"
         return folder, read_report(folder)
+    failure = _failure(path)
+    if failure:
+        raise MissingArtifactError(
+            f"{run}: the run failed before there was anything to report: {failure} Its record: {path}/{RUN_FILE}",
+            path=run,
+        )
     raise MissingArtifactError(
         f"{run}: there is no report here. Name the folder of a run (the one with run.json), or a folder of runs; a run "
         "leaves a report unless its profile is off and nothing is checked.",
         path=run,
     )
+
+
+def _failure(folder: str) -> str:
+    """Why the run in a folder failed, by its record; empty where it did not, or there is none to read."""
+    try:
+        record = json.loads(open_store(folder).get(RUN_FILE))
+        return str(record["error"] or "") if record["status"] == "failed" else ""
+    except (FeaturemillError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def report_blocks(report: Report, place: str | None = None) -> list[Block]:
@@ -73,7 +91,7 @@ def _blocks(report: Report, place: str | None) -> Iterator[Block]:
     verdict = views.verdict(report)
     yield Heading(f"{report.job}: {verdict.word.lower()}")
     yield Line(verdict.sentence, verdict.mood)
-    yield Line(views.rows_sentence(report.rows))
+    yield Line(views.rows_sentence(report))
     yield Line(f"run {report.run}, {origin.when(report.started)}")
     if report.previous is not None:
         yield Heading("Since the last run")
@@ -90,7 +108,7 @@ def _blocks(report: Report, place: str | None) -> Iterator[Block]:
         for check in group.failed:
             yield from _failing_rows(check)
     for section in report.profiles:
-        yield from _columns(section)
+        yield from _columns(section, report.kind)
     warnings = views.warning_lines(report)
     if warnings:
         yield Heading("Warnings")
@@ -111,10 +129,10 @@ def _failing_rows(check: CheckResult) -> Iterator[Block]:
         yield Line(f"… and {count_text(len(rows) - SHOWN_SAMPLES, 'more row', 'more rows')} in the report")
 
 
-def _columns(section: ProfileSection) -> Iterator[Block]:
+def _columns(section: ProfileSection, kind: str) -> Iterator[Block]:
     """A line per column; for those that drifted, why."""
     drift = {d.column: d for d in section.drift}
-    yield Heading(views.section_title(section))
+    yield Heading(views.section_title(section, kind))
     yield Line(views.section_text(section))
     rows = []
     for column in section.profile.columns:

@@ -68,7 +68,7 @@ def suggest_files(
     }
     texts = {
         suite: json.dumps(suggest_suite(profile, name=name), indent=2, ensure_ascii=False) + "\n",
-        contract: _yaml(suggest_contract(profile).model_dump(exclude_none=True)),
+        contract: _yaml(_contract(profile)),
         job: _yaml(content),
     }
     _write(folder, texts)
@@ -100,8 +100,16 @@ def _name_of(source: str) -> str:
     return plain or "source"
 
 
+def _contract(profile: Profile) -> dict[str, Any]:
+    """The contract as a person would write it: defaults left out, but for what becomes of new columns."""
+    contract = suggest_contract(profile)
+    columns = [column.model_dump(exclude_defaults=True) for column in contract.columns]
+    return {"new_columns": contract.new_columns, "columns": columns}
+
+
 def _yaml(content: Any) -> str:
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=LINE)
+    # None: the innermost mappings stand on one line each.
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=LINE, default_flow_style=None)
     return text
 
 

@@ -95,7 +95,7 @@ class JobFragment:
         if self.split is not None:
             mask = self.split.codes(batch) == self.split.names.index(self.split.fitted)
         if self.screen is not None:
-            mask[[reject.row for reject in self.screen.rejects(batch)]] = False
+            mask = mask & self.screen.passing(batch)
         return mask
 
     def note(self, stage: str, rows: int) -> None:

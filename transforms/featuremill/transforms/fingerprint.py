@@ -219,10 +219,11 @@ def _hash(array: pa.Array, chunk_hash: Callable[[_Texts], Array64]) -> Array64:
 def _farm_chunk(texts: _Texts) -> Array64:
     """Each length class by its own formula; a chunk of one class is not gathered."""
     lengths = texts.lengths
+    first, last = np.searchsorted(_CLASS_ENDS, [lengths.min(), lengths.max()], side="left")
+    if first == last:
+        return _CLASS_HASHES[first](texts, texts.starts, lengths)
     kind = np.searchsorted(_CLASS_ENDS, lengths, side="left")
     kinds = np.flatnonzero(np.bincount(kind, minlength=len(_CLASS_HASHES)))
-    if len(kinds) == 1:
-        return _CLASS_HASHES[kinds[0]](texts, texts.starts, lengths)
     out = np.empty(len(lengths), dtype=np.uint64)
     for k in kinds:
         rows = np.flatnonzero(kind == k)
@@ -272,8 +273,9 @@ def _farm_4_to_7(t: _Texts, s: Positions, n: Positions) -> Array64:
 
 def _farm_8_to_16(t: _Texts, s: Positions, n: Positions) -> Array64:
     mul = _multiplier(n)
-    a = t.u64(s) + _K2
-    b = t.u64(s + n - 8)
+    head = t.u64(s)
+    a = head + _K2
+    b = head if n.max() == 8 else t.u64(s + n - 8)
     c = _rotate(b, 37)
     c *= mul
     c += a

@@ -69,5 +69,6 @@ def _told(check: CheckResult) -> str:
 
 
 def _drift(drift: ColumnDrift) -> str:
-    return f"{drift.column} ({drift.reason.rstrip('.')})" if drift.reason else drift.column
+    reason = drift.reason.rstrip(".")
+    return f"{drift.column} ({reason[:1].lower()}{reason[1:]})" if reason else drift.column
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,15 @@ import pyarrow.types as pt
 from featuremill.core.quality.profile import ColumnProfile, Profile
 from featuremill.core.quality.report import Learned, LearnedVocabulary
 from featuremill.transforms.contract import Transform
+from featuremill.transforms.histogram import Bins, bins_of, median, quantile_boundaries
 from featuremill.transforms.plan import Slot
 from featuremill.transforms.vocabulary import ComputeAndApplyVocabulary
 
 __all__ = ["Learnt", "what_was_learned"]
 
 TOP_TOKENS = 10
+ODDITIES = frozenset({"nulls", "nans", "infinities"})
+"""Counts that are worth a word only where there are some."""
 MOST_VALUES = 64
 """Longer lists of numbers than this are no reading matter."""
 
@@ -88,21 +92,46 @@ def what_was_learned(
             sizes[slot.transform, slot.slot] = table.num_rows
             top = [(str(row["token"]), row["count"]) for row in table.slice(0, TOP_TOKENS).to_pylist()]
             vocabularies.append(LearnedVocabulary(slot.slot, name, table.num_rows, tuple(top)))
-        elif found := _numbers(table):
+        elif found := _numbers(table, transforms[slot.transform]):
             values.append(Learned(slot.slot, name, found))
     ordered = sorted(vocabularies, key=lambda v: (-v.size, v.column))
     return Learnt(tuple(ordered), tuple(values), _indexes(transforms, sizes))
 
 
-def _numbers(table: pa.Table) -> dict[str, Any]:
-    """The numbers and texts of a state that is a row, or short."""
-    found: dict[str, Any] = {}
-    for field, column in zip(table.schema, table.columns, strict=True):
-        readable = pt.is_integer(field.type) or pt.is_floating(field.type) or pt.is_string(field.type)
-        if readable and 0 < len(column) <= MOST_VALUES:
-            values = column.to_pylist()
-            found[field.name] = values[0] if len(values) == 1 else values
+def _numbers(table: pa.Table, transform: Transform) -> dict[str, Any]:
+    """The numbers and texts of a state that is a row, or short: one value each, or one for each position."""
+    if not 0 < table.num_rows <= MOST_VALUES:
+        return {}
+    if {"low", "high", "counts"} <= set(table.column_names):
+        rows = [_middle(bins_of(table, i), getattr(transform, "num_buckets", None)) for i in range(table.num_rows)]
+    else:
+        readable = [f.name for f in table.schema if _is_readable(f.type)]
+        rows = [_of_people(row) for row in table.select(readable).to_pylist()]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: rows[0][name] if len(rows) == 1 else [row.get(name) for row in rows] for name in names}
+
+
+def _is_readable(type_: pa.DataType) -> bool:
+    return bool(pt.is_integer(type_) or pt.is_floating(type_) or pt.is_string(type_))
+
+
+def _middle(bins: Bins, num_buckets: int | None) -> dict[str, Any]:
+    """What a transform takes from a histogram: the boundaries of its buckets, or the median."""
+    found: dict[str, Any] = {"count": bins.count}
+    if num_buckets is not None:
+        found["boundaries"] = quantile_boundaries(bins, num_buckets)
+    elif bins.count:
+        found |= {"median": median(bins), "min": float(bins.low[0]), "max": float(bins.high[-1])}
     return found
+
+
+def _of_people(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of numbers, with the standard deviation for the variance, and without what was not met."""
+    found = {name: value for name, value in row.items() if value or name not in ODDITIES}
+    return {
+        "std" if name == "variance" else name: math.sqrt(value) if name == "variance" and value is not None else value
+        for name, value in found.items()
+    }
 
 
 def _indexes(transforms: Sequence[Transform], sizes: Mapping[tuple[int, str], int]) -> dict[str, Index]:

@@ -148,7 +148,7 @@ def _planned(spec: QualitySpec, key: str, suite: str | dict[str, Any], schema: p
     from featuremill.core.quality.suites import load_suite
 
     with at("quality", key):
-        loaded = load_suite({"name": key, **suite} if isinstance(suite, dict) else suite, where=f"quality.{key}")
+        loaded = load_suite({"name": key, **suite} if isinstance(suite, dict) else suite, where=key)
         keys = [name for name in spec.keys if name in schema.names]
         return SuitePlan(loaded, schema, keys=keys, result_format=spec.result_format)
 

@@ -90,6 +90,11 @@ class PrefixCounts:
             return np.zeros(0, np.uint64), np.zeros(0, np.int64)
         return self._keys[0], self._counts[0]
 
+    @property
+    def spilling(self) -> int:
+        """How many keys :meth:`spilled` gives, at least."""
+        return sum(len(keys) for keys, _ in self._spilled)
+
     def spilled(self) -> list[tuple[UInt64, Int64]]:
         """Distinct keys and their counts, as they were known before they were cut to prefixes; each is given once."""
         self._merge()
@@ -138,8 +143,9 @@ class PrefixCounts:
         keys, counts = np.concatenate(self._keys), np.concatenate(self._counts)
         if self._bits < 64:
             keys = _cut(keys, self._bits)
-        order = np.argsort(keys, kind="stable")
-        keys, counts = _added(keys[order], counts[order])
+        if not (keys[1:] > keys[:-1]).all():
+            order = np.argsort(keys, kind="stable")
+            keys, counts = _added(keys[order], counts[order])
         if len(keys) > self.max_bins:
             if self._bits == 64:
                 self._spilled.append((keys, counts))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from featuremill.artifacts.errors import ParameterError
-from featuremill.core.quality.number_stats import NumberTally, numbers_of
+from featuremill.core.quality.number_stats import NumberTally
 from featuremill.core.quality.profile import (
     ColumnProfile,
     Kind,
@@ -28,6 +28,7 @@ from featuremill.core.quality.profile import (
     TopValue,
     shown_time,
 )
+from featuremill.core.quality.slots import numbers_of
 from featuremill.core.quality.text_stats import TextTally
 from featuremill.transforms.arrays import is_list, is_text, leaf_type, leaves, value_type
 from featuremill.transforms.contract import Analyzer, State
@@ -99,10 +100,7 @@ class _Numbers:
     def update(self, array: pa.Array) -> None:
         if pt.is_dictionary(array.type):
             array = array.dictionary_decode()
-        nulls = array.null_count
-        if nulls:
-            array = array.drop_null()
-        self._numbers.update(_microseconds(array) if self._time else numbers_of(array), nulls)
+        self._numbers.update(*(_microseconds(array) if self._time else numbers_of(array)))
 
     def profile(self, name: str, type_: pa.DataType) -> ColumnProfile:
         tally, kind, shown = self._numbers, kind_of(type_), str(value_type(type_))
@@ -172,9 +170,9 @@ class _Lists:
     def update(self, array: pa.Array) -> None:
         if pt.is_dictionary(array.type):
             array = array.dictionary_decode()
-        nulls = array.null_count
-        kept = array.drop_null() if nulls else array
-        self._lengths.update(_list_lengths(kept), nulls)
+        kept = array.drop_null() if array.null_count else array
+        self._lengths.update(_list_lengths(kept))
+        self._lengths.nulls += len(array) - len(kept)
         found = leaves(kept)
         self._leaves.update(found)
         if self._norms is not None:
@@ -231,17 +229,17 @@ def _norms(numbers: pa.Array, size: int) -> npt.NDArray[np.float64]:
     return norms
 
 
-def _microseconds(array: pa.Array) -> npt.NDArray[np.int64]:
-    """Times without nulls as whole microseconds, rounded down; beyond the range of int64, its ends."""
+def _microseconds(array: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
+    """Times as whole microseconds, rounded down; beyond the range of int64, its ends. And which are not null."""
     type_ = array.type
-    numbers = array.view(pa.int32() if type_.bit_width == 32 else pa.int64()).to_numpy()
+    numbers, valid = numbers_of(array.view(pa.int32() if type_.bit_width == 32 else pa.int64()))
     values: npt.NDArray[np.int64] = numbers.astype(np.int64, copy=False)
     unit = _PER_SECOND.get(getattr(type_, "unit", "ms"), 1)
     if unit > _MICRO:
-        return np.floor_divide(values, unit // _MICRO)
+        return np.floor_divide(values, unit // _MICRO), valid
     factor = _DAY if pt.is_date32(type_) else _MICRO // unit
     most = np.iinfo(np.int64).max // factor
-    return np.multiply(np.clip(values, -most, most), factor) if factor > 1 else values
+    return np.multiply(np.clip(values, -most, most), factor) if factor > 1 else values, valid
 
 
 def _shown(value: str | bytes) -> str:

@@ -27,6 +27,10 @@ BARS = 8
 FEW_VALUES = 12
 """A column with at most so many different values is shown by value, numbers too."""
 
+DAY = 86_400_000_000
+"""In microseconds; moments that spread over more are shown to the minute."""
+MINUTE = len("2026-01-01T12:00")
+
 BADGES = {"ok": ("stable", ""), "warn": ("shifting", "warning"), "drifted": ("drifted", "bad")}
 
 MEASURES = {
@@ -56,6 +60,9 @@ def shown(column: ColumnProfile, value: Number | float | None) -> str:
     text = column.shown(round(value))
     if not column.type.startswith("timestamp"):
         return text
+    numbers = column.numbers
+    if numbers is not None and (numbers.max or 0) - (numbers.min or 0) > DAY and len(text) > MINUTE:
+        text = f"{text[:MINUTE]}:00"
     # The type says the zone.
     return text.removesuffix("Z").removesuffix(":00").removesuffix("T00:00").replace("T", " ")
 
@@ -99,7 +106,9 @@ def _distinct(column: ColumnProfile) -> str:
     count = column.distinct or 0
     if not column.distinct_error:
         return f"{count:,}"
-    return f"≈ {round(count, 3 - len(str(count))):,} ± {number_text(100 * column.distinct_error, 2)}%"
+    # An estimate may be above the number of values there are.
+    count = min(round(count, 3 - len(str(count))), column.values)
+    return f"≈ {count:,} ± {number_text(100 * column.distinct_error, 2)}%"
 
 
 def _number_facts(column: ColumnProfile, rows: int) -> dict[str, str]:

@@ -69,7 +69,7 @@ def facts(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     found: list[tuple[str, str]] = []
     for name, value in values.items():
-        word = short_text(name)
+        word = short_text(name).replace("_", " ")
         if isinstance(value, Mapping):
             found += [(f"{word} {inner}", text) for inner, text in facts(value)]
         elif name == "bytes" and isinstance(value, int):

@@ -60,7 +60,7 @@ def report_page(report: Report) -> str:
     >>> "&lt;b&gt;" in page, "<b>" in page, "://" in page
     (True, False, False)
     """
-    columns = [_columns(section) for section in report.profiles]
+    columns = [_columns(section, report.kind) for section in report.profiles]
     text: str = _environment().get_template("report.html.j2").render(
         report=report,
         style=_style(),
@@ -121,7 +121,7 @@ def _flow(report: Report) -> Any:
     if not total or (report.kind == "report" and not rows.aside):
         return ""
     parts = [(kind, getattr(rows, kind) / total) for kind in ("written", "aside", "filtered")]
-    return _safe(svg.share_bar(parts, title="Where the rows went", described=views.rows_sentence(rows)))
+    return _safe(svg.share_bar(parts, title="Where the rows went", described=views.rows_sentence(report)))
 
 
 def _sections(report: Report, columns: Sequence[_Columns]) -> list[tuple[str, str]]:
@@ -165,7 +165,7 @@ class _Columns:
     cards: Sequence[_Card]
 
 
-def _columns(section: ProfileSection) -> _Columns:
+def _columns(section: ProfileSection, kind: str) -> _Columns:
     before = {c.name: c for c in section.reference.columns} if section.reference else {}
     drift = {d.column: d for d in section.drift}
     cards = []
@@ -192,7 +192,7 @@ def _columns(section: ProfileSection) -> _Columns:
         )
     return _Columns(
         id=f"columns-{section.name}",
-        title=views.section_title(section),
+        title=views.section_title(section, kind),
         text=views.section_text(section),
         reference=section.reference_name if section.reference else "",
         drifted=[card for card in cards if card.badge in ("drifted", "shifting")],

@@ -53,7 +53,7 @@ def _lines(report: Report) -> Iterator[str]:
             yield from _check(check)
         yield ""
     for section in report.profiles:
-        yield from _section(section)
+        yield from _section(section, report.kind)
     if report.vocabularies or report.learned:
         yield "## What the artifact learned\n"
         yield escaped(origin.learned_text(report)) + "\n"
@@ -79,10 +79,10 @@ def _check(check: CheckResult) -> Iterator[str]:
         yield from (f"  {line}" if line else "" for line in _table(header, rows))
 
 
-def _section(section: ProfileSection) -> Iterator[str]:
+def _section(section: ProfileSection, kind: str) -> Iterator[str]:
     before = {c.name: c for c in section.reference.columns} if section.reference else {}
     drift = {d.column: d for d in section.drift}
-    yield f"## {views.section_title(section)}\n"
+    yield f"## {views.section_title(section, kind)}\n"
     yield escaped(views.section_text(section)) + "\n"
     for column in section.profile.columns:
         compared = drift.get(column.name)

@@ -9,21 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featuremill.core.quality.drift import ColumnDrift
-from featuremill.core.quality.report import CheckResult, PreviousRun, ProfileSection, Report, ReportRows
+from featuremill.core.quality.report import CheckResult, PreviousRun, ProfileSection, Report
 from featuremill.core.quality.report_origin import when
 from featuremill.core.words import count_text, number_text, percent_text, plain_text, short_text, value_text
 
 __all__ = [
     "CheckGroup", "Figure", "Verdict", "change_rows", "check_details", "check_found", "check_mood", "check_title",
     "checks_by_suite", "drift_text", "figures", "ordered_checks", "previous_text", "rows_sentence", "samples_table",
-    "samples_title", "section_text", "section_title", "verdict", "warning_lines",
+    "samples_title", "section_text", "section_title", "verdict", "warning_lines", "went_on",
 ]
 
 SEVERITIES = ("critical", "warning", "info")
 MOODS = {"critical": "bad", "warning": "warning", "info": "info"}
-SUITES = {"raw": "rows as read", "output": "rows as written"}
 CHANGES = {"rows": "", "check": "check", "column": "column", "type": "type of", "nulls": "nulls in", "version": ""}
-SECTIONS = {"raw": "as read", "output": "as written"}
+SIDES = {"raw": "rows as read", "output": "rows as written"}
+SECTIONS = {"raw": "Columns as read", "output": "Columns as written"}
+PREDICTED = "predictions", "Features and predictions"
+"""What comes out of a job that scores, for its checks and for its columns: its features are not written."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ def figures(report: Report) -> list[Figure]:
     found = [Figure("Rows in", number_text(rows.source), _change(rows.source, before.source if before else None))]
     if report.kind != "report" and report.status != "stopped":
         found.append(
-            Figure("Scored" if report.kind == "score" else "Written", number_text(rows.written),
-                   percent_text(rows.written / total))
+            Figure(went_on(report).capitalize(), number_text(rows.written), percent_text(rows.written / total))
         )
     if rows.filtered:
         found.append(Figure("Filtered out", number_text(rows.filtered), percent_text(rows.filtered / total)))
@@ -157,17 +158,29 @@ def check_found(check: CheckResult) -> str:
 
     >>> check_found(CheckResult("raw", "e", ("x",), False, elements=1000, unexpected=25, unexpected_percent=2.5))
     '25 of 1,000 rows fail (2.5%)'
+    >>> check_found(CheckResult("raw", "e", ("x",), False, elements=1000, unexpected=25, unexpected_percent=5.0))
+    '25 of 1,000 rows fail (5% of those with a value)'
+    >>> check_found(CheckResult("raw", "expect_column_distinct_values_to_be_in_set", ("x",), True, unexpected=0))
+    'no unexpected values'
     >>> check_found(CheckResult("raw", "e", ("x",), True, observed=12.3456789))
     'observed 12.35'
     """
     if check.error:
         return "could not be evaluated"
+    if check.unexpected is not None and check.elements is None:
+        return count_text(check.unexpected, "unexpected value") if check.unexpected else "no unexpected values"
     if check.unexpected is not None:
-        of = f" of {count_text(check.elements, 'row')}" if check.elements is not None else " rows"
-        percent = check.unexpected_percent
-        share = f" ({percent_text(percent / 100)})" if percent is not None and check.unexpected else ""
+        of = f" of {count_text(check.elements or 0, 'row')}"
+        share = f" ({_share(check)})" if check.unexpected_percent is not None and check.unexpected else ""
         return f"{f'{check.unexpected:,}' if check.unexpected else 'none'}{of} fail{share}"
     return f"observed {value_text(check.observed, rounded=True)}" if check.observed is not None else ""
+
+
+def _share(check: CheckResult) -> str:
+    """The share that fails; Great Expectations leaves rows without a value out of it."""
+    share = percent_text((check.unexpected_percent or 0) / 100)
+    of_all = percent_text((check.unexpected or 0) / (check.elements or 1))
+    return share if share == of_all else f"{share} of those with a value"
 
 
 def check_mood(check: CheckResult) -> str:
@@ -194,7 +207,8 @@ def checks_by_suite(report: Report) -> list[CheckGroup]:
         checks = ordered_checks([c for c in report.checks if c.suite == name])
         failed, passed = [c for c in checks if not c.success], [c for c in checks if c.success]
         text = f"{len(passed):,} of {len(checks):,} passed."
-        title = f"Checks: {SUITES.get(name, name)}" if len(names) > 1 or name != "raw" else "Checks"
+        side = PREDICTED[0] if report.kind == "score" and name == "output" else SIDES.get(name, name)
+        title = f"Checks: {side}" if len(names) > 1 or name != "raw" else "Checks"
         found.append(CheckGroup(f"checks-{name}", title, text, failed, passed))
     return found
 
@@ -250,24 +264,40 @@ def change_rows(previous: PreviousRun) -> list[list[str]]:
     ]
 
 
-def rows_sentence(rows: ReportRows) -> str:
+def rows_sentence(report: Report) -> str:
     """Where every row went, as a sum.
 
-    >>> rows_sentence(ReportRows(source=10, written=8, aside=2, quarantined=2))
+    >>> from featuremill.core.quality.report import ReportRows
+    >>> rows = ReportRows(source=10, written=8, aside=2, quarantined=2)
+    >>> rows_sentence(Report("r1", "flights", "prepare", "passed", "2026-01-01T00:00:00Z", 1.0, rows))
     '10 rows in: 8 written, 2 set aside (2 by checks)'
+    >>> rows = ReportRows(5, written=5)
+    >>> rows_sentence(Report("r1", "flights", "report", "failed", "2026-01-01T00:00:00Z", 1.0, rows))
+    '5 rows in: 5 checked'
     """
+    rows, aside = report.rows, report.kind != "report" or report.rows.aside
     parts = [f"{rows.filtered:,} filtered out"] if rows.filtered else []
-    parts += [f"{rows.written:,} written"]
-    parts += [f"{rows.aside:,} set aside" + (f" ({rows.quarantined:,} by checks)" if rows.quarantined else "")]
+    parts += [f"{rows.written:,} {went_on(report)}"]
+    by_checks = f" ({rows.quarantined:,} by checks)" if rows.quarantined else ""
+    parts += [f"{rows.aside:,} set aside{by_checks}"] if aside else []
     return f"{count_text(rows.source, 'row')} in: {', '.join(parts)}"
+
+
+def went_on(report: Report) -> str:
+    """What became of the rows that went on."""
+    if report.kind in ("report", "score"):
+        return {"report": "checked", "score": "scored"}[report.kind]
+    return "transformed" if report.status == "stopped" else "written"
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
-def section_title(section: ProfileSection) -> str:
-    """The heading over the columns of one table."""
-    return f"Columns {SECTIONS.get(section.name, section.name)}"
+def section_title(section: ProfileSection, kind: str) -> str:
+    """The heading over the columns of one table, in the report of a job of this kind."""
+    if kind == "score" and section.name == "output":
+        return PREDICTED[1]
+    return SECTIONS.get(section.name, f"Columns: {section.name}")
 
 
 def section_text(section: ProfileSection) -> str:

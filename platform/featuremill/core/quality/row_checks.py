@@ -62,9 +62,12 @@ class RowChecks:
     >>> between = Metric.of("column_values.between.unexpected_count", {"column": "x"}, {"max_value": 9})
     >>> low = RowCheck("x is low", between)
     >>> batch = pa.record_batch({"x": [1, None, 10]})
-    >>> failing, reasons = RowChecks([known, low], batch.schema).failing(batch)
-    >>> failing.tolist(), reasons
-    ([False, True, True], [['x is known'], ['x is low']])
+    >>> checks = RowChecks([known, low], batch.schema)
+    >>> checks.failing(batch).tolist()
+    [False, True, True]
+    >>> rows, names = checks.failed(batch)
+    >>> rows.tolist(), names
+    ([1, 2], [('x is known',), ('x is low',)])
     >>> RowChecks([RowCheck("x", Metric.of("column.mean", {"column": "x"}))], batch.schema)
     Traceback (most recent call last):
     ...
@@ -86,15 +89,22 @@ class RowChecks:
         found: Bool = asked_of.mask().to_numpy(zero_copy_only=False)
         return found
 
-    def failing(self, batch: pa.RecordBatch) -> tuple[Bool, list[list[str]]]:
-        """Which rows fail any check, shape (n_rows,) bool; and for each of these the names of its checks."""
-        masks = [(check.name, self.mask(check, batch)) for check in self._checks]
+    def failing(self, batch: pa.RecordBatch) -> Bool:
+        """Which rows fail any check, shape (n_rows,) bool."""
         failing = np.zeros(batch.num_rows, bool)
-        for _, mask in masks:
-            failing |= mask
-        if not failing.any():
-            return failing, []
-        return failing, [[name for name, mask in masks if mask[row]] for row in np.flatnonzero(failing)]
+        for check in self._checks:
+            failing |= self.mask(check, batch)
+        return failing
+
+    def failed(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], list[tuple[str, ...]]]:
+        """The positions of the rows that fail, ascending, shape (n_failing,); and of each the names of its checks."""
+        masks = np.array([self.mask(check, batch) for check in self._checks])
+        rows = np.flatnonzero(masks.any(axis=0))
+        # Few combinations of checks fail, however many rows do.
+        combinations, of = np.unique(masks[:, rows], axis=1, return_inverse=True)
+        names = [check.name for check in self._checks]
+        told = [tuple(n for n, fails in zip(names, column, strict=True) if fails) for column in combinations.T]
+        return rows, [told[i] for i in of.ravel().tolist()]
 
 
 def _bound(check: RowCheck, schema: pa.Schema) -> tuple[RowMetric, Held]:

@@ -297,6 +297,7 @@ class RunQuality:
         if most is not None and rows.quarantined > most:
             closing.append(f"{rows.quarantined:,} rows were quarantined, and max_quarantined is {most:,}.")
         if closing:
+            self.found = replace(found, closed=" ".join(closing))
             place = self.folder / self.run / REPORT_FOLDER / PAGE_FILE
             told = [*closing, *(["Nothing was published."] if self.output is not None else []), f"The report: {place}"]
             raise QualityFailed(" ".join(told), rows=rows)

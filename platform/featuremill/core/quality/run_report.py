@@ -26,6 +26,8 @@ class Found:
     docs: str | None = None
     """The first page of Great Expectations' own, relative to the report."""
     warnings: tuple[str, ...] = ()
+    closed: str = ""
+    """Why a gate closed; empty where none did."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -64,7 +66,7 @@ def report_of(record: RunRecord, found: Found, on_failure: str, learned: Learnt)
         started=record.started,
         seconds=record.seconds,
         rows=ReportRows(rows.source, rows.filtered, rows.written, rows.aside, rows.quarantined),
-        summary=record.error or "",
+        summary=found.closed or record.error or "",
         checks=found.checks,
         findings=found.findings,
         profiles=found.profiles,

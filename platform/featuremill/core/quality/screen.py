@@ -41,14 +41,22 @@ class Screen:
         read = {column for analyzer in statistics.values() for column in analyzer.inputs}
         return [name for name in self.schema.names if name in read]
 
+    @property
+    def _bound(self) -> RowChecks:
+        bound: RowChecks = once_per_process((Screen, self), lambda: RowChecks(self.checks, self.schema))
+        return bound
+
+    def passing(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Which rows of a batch fail no check, shape (n_rows,) bool; for who needs no reasons."""
+        return ~self._bound.failing(batch)
+
     def rejects(self, batch: pa.RecordBatch) -> list[Reject]:
         """The rows of a batch that fail a check, in their order."""
-        bound = once_per_process((Screen, self), lambda: RowChecks(self.checks, self.schema))
-        mask, names = bound.failing(batch)
-        rows = np.flatnonzero(mask).tolist()
+        rows, names = self._bound.failed(batch)
+        told = {failed: ("; ".join(failed), self._column(failed)) for failed in set(names)}
         return [
-            Reject(row, "; ".join(failed), column=self._column(failed), quarantined=True)
-            for row, failed in zip(rows, names, strict=True)
+            Reject(row, told[failed][0], column=told[failed][1], quarantined=True)
+            for row, failed in zip(rows.tolist(), names, strict=True)
         ]
 
     def _column(self, failed: Sequence[str]) -> str | None:

@@ -69,7 +69,7 @@ def suggest_contract(profile: Profile) -> SchemaContract:
     False
     """
     columns = [
-        ColumnContract(name=c.name, type=c.type, nullable=c.nulls > 0 or c.rows < LEAST_ROWS, description="")
+        ColumnContract(name=c.name, type=c.type, nullable=c.nulls > 0 or c.rows < LEAST_ROWS)
         for c in profile.columns
     ]
     return SchemaContract(columns=columns, new_columns="evolve")

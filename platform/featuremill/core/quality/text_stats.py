@@ -26,6 +26,7 @@ import pyarrow.types as pt
 
 from featuremill.core.quality.prefix_counts import Smallest
 from featuremill.core.quality.profile import Lengths
+from featuremill.core.quality.slots import slots_of, valid_of
 from featuremill.transforms.arrays import value_type
 from featuremill.transforms.per_value import same_values, without_views
 from featuremill.transforms.token_index import hash_values
@@ -131,12 +132,16 @@ class TextTally:
             codes = counted.field("values").fill_null(len(array.dictionary)).to_numpy()
             self._codes[codes] += counted.field("counts").to_numpy()
             return
-        if indices.null_count:
-            # Nulls count in a place of their own behind the dictionary, which small index types may have no room for.
-            if len(array.dictionary) > np.iinfo(indices.type.to_pandas_dtype()).max:
-                indices = indices.cast(pa.int64())
-            indices = indices.fill_null(len(array.dictionary))
-        self._codes += np.bincount(indices.to_numpy(), minlength=len(self._codes))
+        codes, valid = slots_of(indices).astype(np.int64), valid_of(indices)
+        if valid is None:
+            self._codes += np.bincount(codes, minlength=len(self._codes))
+            return
+        # Null rows count as the first value meanwhile: leaving them out is slower.
+        counts = np.bincount(codes * valid, minlength=len(self._codes))
+        nulls = len(codes) - int(np.count_nonzero(valid))
+        counts[0] -= nulls
+        counts[-1] += nulls
+        self._codes += counts
 
     def _close(self) -> None:
         if self._values is not None:
@@ -181,17 +186,19 @@ class TextTally:
             hashes, counts, slacks = (
                 np.concatenate([getattr(p, name) for p in self._parts]) for name in ("hashes", "counts", "slacks")
             )
-            order = np.argsort(hashes)
-            starts = np.flatnonzero(np.concatenate([[True], np.diff(hashes[order]) != 0])[: len(order)])
-            if len(starts):
-                counts, slacks = (np.add.reduceat(v[order], starts) for v in (counts, slacks))
-            places = order[starts]
-            if len(starts) > EXACT:
+            # By hashing once more: what it costs to sort is left to the end.
+            encoded = pc.dictionary_encode(pa.array(hashes))
+            codes, hashes = encoded.indices.to_numpy(), encoded.dictionary.to_numpy()
+            places = np.empty(len(hashes), np.int64)
+            places[codes] = np.arange(len(codes))
+            # Sums of counts as float64 are exact below 2**53.
+            counts, slacks = (np.bincount(codes, v, minlength=len(hashes)).astype(np.int64) for v in (counts, slacks))
+            if len(hashes) > EXACT:
                 errors, keep = slacks + self._floor, counts > _floor(counts)
                 self._floor = max(self._floor, int((counts + errors)[~keep].max()))
-                places, counts, slacks = places[keep], counts[keep], errors[keep] - self._floor
+                places, hashes, counts, slacks = places[keep], hashes[keep], counts[keep], errors[keep] - self._floor
             tokens = pa.concat_arrays([p.tokens for p in self._parts]).take(pa.array(places))
-            self._parts, self._compacted = [_Counted(tokens, hashes[places], counts, slacks)], True
+            self._parts, self._compacted = [_Counted(tokens, hashes, counts, slacks)], True
         return self._parts[0]
 
     def _measure(self, tokens: pa.Array, counts: Int64) -> None:
@@ -216,14 +223,14 @@ class TextTally:
         """The same of all rows: in one order, and without texts too rare to be known for certain."""
         self._close()
         part, floor = self._compact(), self._floor
-        keep = np.ones(len(part.counts), bool)
+        order = np.argsort(part.hashes)
         slacks = part.slacks
         if floor:
-            keep = part.counts * REPORTED >= self.count
+            order = order[(part.counts * REPORTED >= self.count)[order]]
             # The floor itself depends on the cut: what is left of it is that there is one.
             slacks, floor = slacks + (floor - 1), 1
-        tokens = part.tokens.filter(pa.array(keep))
-        return self._row(_Counted(tokens, part.hashes[keep], part.counts[keep], slacks[keep]), floor)
+        tokens = part.tokens.take(pa.array(order))
+        return self._row(_Counted(tokens, part.hashes[order], part.counts[order], slacks[order]), floor)
 
     def _row(self, part: _Counted, floor: int) -> pa.Table:
         row: dict[str, object] = {
