@@ -3,8 +3,7 @@
     python benchmarks/quality.py
     python benchmarks/quality.py --suite my-suite.json --repeats 5
 
-Prints one JSON line: seconds and rows a second of ``featuremill.core.quality.check`` (planning included, from Arrow in
-memory) and of Great Expectations' pandas engine (from a data frame in memory; making it of the Arrow table is given
+Prints one JSON line: seconds and rows a second of featuremill's ``check`` (planning included, from Arrow in memory) and of Great Expectations' pandas engine (from a data frame in memory; making it of the Arrow table is given
 beside it and not counted), each the fastest of some repeats in turns, on one thread; the ratio; and whether the results
 are equal: success and values, but for the last bits of floating-point numbers.
 """
@@ -32,7 +31,7 @@ def stock_engine(frame: Any, expectations: list[dict[str, Any]]) -> Callable[[],
     """Great Expectations' pandas engine over a frame: its results, in the order of the expectations."""
     import great_expectations as gx
 
-    from featuremill.core.quality.suites import load_suite
+    from featuremill.core.quality.expectations.suites import load_suite
 
     marked = [{**e, "meta": {"position": i}} for i, e in enumerate(expectations)]
     suite = load_suite({"name": "stock", "expectations": marked})
@@ -85,8 +84,8 @@ def main() -> int:
 
     import pyarrow as pa
 
-    from featuremill.core.quality.check import check
-    from featuremill.core.quality.suites import load_suite
+    from featuremill.core.quality.expectations.check import check
+    from featuremill.core.quality.expectations.suites import load_suite
     from featuremill.jobs.flights import find_data, read_flights
 
     pa.set_cpu_count(1)

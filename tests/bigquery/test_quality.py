@@ -11,8 +11,8 @@ import pytest
 
 from featuremill.core.loading import job_from_mapping
 from featuremill.core.quality.gates import QualityFailed
-from featuremill.core.quality.report import Report
-from featuremill.core.quality.report_files import read_report
+from featuremill.core.quality.reports.report import Report
+from featuremill.core.quality.reports.report_files import read_report
 from featuremill.jobs import prepare, report, score
 from featuremill.jobs.render import to_text
 from featuremill.jobs.render_quality import report_plan_blocks

@@ -19,8 +19,8 @@ from featuremill.artifacts import load
 from featuremill.artifacts.store import open_store
 from featuremill.core.loading import job_from_mapping
 from featuremill.core.quality.gates import QualityFailed
-from featuremill.core.quality.report import Report
-from featuremill.core.quality.report_files import read_report
+from featuremill.core.quality.reports.report import Report
+from featuremill.core.quality.reports.report_files import read_report
 from featuremill.core.record import RunRecord
 from featuremill.jobs import prepare, report
 from featuremill.jobs.render_report import find_report

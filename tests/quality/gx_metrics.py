@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from featuremill.core.feature_recipe import numbered
-from featuremill.core.quality.collector import Collector, merge_partials
-from featuremill.core.quality.metrics import Metric, Metrics
+from featuremill.core.quality.statistics.collector import Collector, merge_partials
+from featuremill.core.quality.statistics.metrics import Metric, Metrics
 
 BASIC = {"result_format": "SUMMARY", "partial_unexpected_count": 20}
 

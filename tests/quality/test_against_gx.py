@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pytest
 
 from featuremill.core.feature_recipe import numbered
-from featuremill.core.quality.check import check, collect
-from featuremill.core.quality.collector import Collector, merge_partials
-from featuremill.core.quality.refusals import REFUSED
-from featuremill.core.quality.suite_plan import RESULT_FORMATS, SuitePlan
-from featuremill.core.quality.suites import expectation_types, load_suite
+from featuremill.core.quality.expectations.check import check, collect
+from featuremill.core.quality.expectations.refusals import REFUSED
+from featuremill.core.quality.expectations.suite_plan import RESULT_FORMATS, SuitePlan
+from featuremill.core.quality.expectations.suites import expectation_types, load_suite
+from featuremill.core.quality.statistics.collector import Collector, merge_partials
 from featuremill.jobs.flights import FLIGHTS_ROWS, find_data, read_flights
 
 FLIGHTS_SUITE = Path(__file__).parents[2] / "benchmarks" / "jobs" / "flights-suite.json"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featuremill.core.quality.aggregates import EdgeCounts, Extremes, Filtered
-from featuremill.core.quality.row_conditions import parse_row_condition
-from featuremill.core.quality.sums import Sums, deviation_of, mean_of, sum_of
+from featuremill.core.quality.statistics.aggregates import EdgeCounts, Extremes, Filtered
+from featuremill.core.quality.statistics.row_conditions import parse_row_condition
+from featuremill.core.quality.statistics.sums import Sums, deviation_of, mean_of, sum_of
 from featuremill.transforms.contract import Analyzer, State
 
 

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from featuremill.artifacts.errors import MissingColumnError, ParameterTypeError
-from featuremill.core.quality.check import check, collect
-from featuremill.core.quality.evaluate import EXACTNESS
-from featuremill.core.quality.findings import check_results
-from featuremill.core.quality.suite_plan import SuitePlan
-from featuremill.core.quality.suites import load_suite
+from featuremill.core.quality.expectations.check import check, collect
+from featuremill.core.quality.expectations.evaluate import EXACTNESS
+from featuremill.core.quality.expectations.findings import check_results
+from featuremill.core.quality.expectations.suite_plan import SuitePlan
+from featuremill.core.quality.expectations.suites import load_suite
 
 SUITE = {
     "expectations": [

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from featuremill.core.feature_recipe import numbered
-from featuremill.core.quality.collecting import Bundle, Collecting, placed_rows
-from featuremill.core.quality.collector import Collector, merge_partials
-from featuremill.core.quality.metrics import Metric, Metrics
-from featuremill.core.quality.profile_stats import profile_statistics
+from featuremill.core.quality.profiles.profile_stats import profile_statistics
+from featuremill.core.quality.statistics.collecting import Bundle, Collecting, placed_rows
+from featuremill.core.quality.statistics.collector import Collector, merge_partials
+from featuremill.core.quality.statistics.metrics import Metric, Metrics
 from featuremill.transforms.combining import CombineStates
 from featuremill.transforms.counts import Counts
 from featuremill.transforms.moments import Moments

@@ -15,8 +15,8 @@ import yaml
 from featuremill.artifacts.errors import MissingColumnError, RequestError
 from featuremill.core.loading import JobFileError, job_from_mapping
 from featuremill.core.quality.gates import QualityFailed
-from featuremill.core.quality.report import Report
-from featuremill.core.quality.report_files import read_report
+from featuremill.core.quality.reports.report import Report
+from featuremill.core.quality.reports.report_files import read_report
 from featuremill.jobs import prepare, report, score
 from featuremill.jobs.cli import main
 from support.scoring_models import MODULE

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 
 from featuremill.artifacts.store import open_store
-from featuremill.core.quality.check import check
-from featuremill.core.quality.data_docs import remote_assets, result_page, save_pages, suite_page
-from featuremill.core.quality.suites import load_suite
+from featuremill.core.quality.expectations.check import check
+from featuremill.core.quality.expectations.data_docs import remote_assets, result_page, save_pages, suite_page
+from featuremill.core.quality.expectations.suites import load_suite
 
 HOSTILE = '<script src="https://evil.example/x.js"></script><img src=//evil.example/y.png>'
 EXPECTATIONS = [

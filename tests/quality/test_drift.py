@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from featuremill.artifacts.errors import MissingColumnError, RequestError
-from featuremill.core.quality.collector import Collector, merge_partials
-from featuremill.core.quality.drift import ColumnDrift, DriftSpec, Limit, Thresholds, compare, drifted
-from featuremill.core.quality.drift_measures import distributions, jensen_shannon, wasserstein
-from featuremill.core.quality.profile import Profile
-from featuremill.core.quality.profile_stats import profile_of, profile_statistics
+from featuremill.core.quality.profiles.drift import ColumnDrift, DriftSpec, Limit, Thresholds, compare, drifted
+from featuremill.core.quality.profiles.drift_measures import distributions, jensen_shannon, wasserstein
+from featuremill.core.quality.profiles.profile import Profile
+from featuremill.core.quality.profiles.profile_stats import profile_of, profile_statistics
+from featuremill.core.quality.statistics.collector import Collector, merge_partials
 
 RNG = np.random.default_rng(11)
 

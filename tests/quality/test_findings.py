@@ -3,10 +3,10 @@ from datetime import date
 import pyarrow as pa
 import pytest
 
-from featuremill.core.quality.check import collect
-from featuremill.core.quality.findings import check_results, sentence
-from featuremill.core.quality.suite_plan import RESULT_FORMATS, SuitePlan
-from featuremill.core.quality.suites import load_suite
+from featuremill.core.quality.expectations.check import collect
+from featuremill.core.quality.expectations.findings import check_results, sentence
+from featuremill.core.quality.expectations.suite_plan import RESULT_FORMATS, SuitePlan
+from featuremill.core.quality.expectations.suites import load_suite
 
 TABLE = pa.table({
     "id": ["a", "b", "c", "d"], "x": [1, 50, None, 70], "s": ["p", "q", "p", None], "when": [date(2024, 1, 1)] * 4,

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from featuremill.artifacts.store import open_store
-from featuremill.core.quality.check import check
-from featuremill.core.quality.gx_store import result_identifier, result_path, save_result, suite_path
-from featuremill.core.quality.suites import load_suite
+from featuremill.core.quality.expectations.check import check
+from featuremill.core.quality.expectations.gx_store import result_identifier, result_path, save_result, suite_path
+from featuremill.core.quality.expectations.suites import load_suite
 
 QUANTILES = {"quantiles": [0.5, 0.9], "value_ranges": [[0, 1], [None, 9]]}
 BETWEEN = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "x", "max_value": 2}}

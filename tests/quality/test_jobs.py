@@ -17,9 +17,9 @@ from featuremill.artifacts.aliases import read_alias
 from featuremill.artifacts.errors import FeaturemillError, JobError, MissingArtifactError, RequestError
 from featuremill.core.loading import JobFileError, job_from_mapping
 from featuremill.core.quality.gates import QualityFailed
-from featuremill.core.quality.profile import Profile
-from featuremill.core.quality.report import Report
-from featuremill.core.quality.report_files import read_report
+from featuremill.core.quality.profiles.profile import Profile
+from featuremill.core.quality.reports.report import Report
+from featuremill.core.quality.reports.report_files import read_report
 from featuremill.jobs import prepare, report
 from featuremill.jobs.cli import main
 

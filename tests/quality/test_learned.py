@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from featuremill.core.quality.learned import Learnt, what_was_learned
+from featuremill.core.quality.reports.learned import Learnt, what_was_learned
 from featuremill.transforms.bucketing import Bucketize
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.imputation import Impute

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuremill.artifacts.errors import ColumnTypeError, MissingColumnError, ParameterError
-from featuremill.core.quality.metrics import Metric, Metrics, UnsupportedMetric
+from featuremill.core.quality.statistics.metrics import Metric, Metrics, UnsupportedMetric
 from featuremill.transforms.combining import pack
 from quality.gx_metrics import BASIC, cut, decoded, ours, plain, states_of, theirs
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuremill.core.feature_recipe import FRAGMENT, ROW
-from featuremill.core.quality import occurrences
-from featuremill.core.quality.collector import Collector
-from featuremill.core.quality.domain import Domain
-from featuremill.core.quality.occurrences import Occurrences
-from featuremill.core.quality.samples import sample_schema
+from featuremill.core.quality.statistics import occurrences
+from featuremill.core.quality.statistics.collector import Collector
+from featuremill.core.quality.statistics.domain import Domain
+from featuremill.core.quality.statistics.occurrences import Occurrences
+from featuremill.core.quality.statistics.samples import sample_schema
 from featuremill.transforms.combining import pack
 from quality.gx_metrics import cut
 

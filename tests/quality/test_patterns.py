@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuremill.artifacts.errors import ParameterError
-from featuremill.core.quality.conditions import MatchesRegex
-from featuremill.core.quality.patterns import PLAIN_REGEX, found_in, matches_like
+from featuremill.core.quality.statistics.conditions import MatchesRegex
+from featuremill.core.quality.statistics.patterns import PLAIN_REGEX, found_in, matches_like
 
 PIECES = [
     *["a", "B", "1", " ", "_", "-", ".", r"\.", "^", "$", "|", "[a-c]", "[^0-9]", r"\d", r"\W", r"\w", r"\s", r"\b"],

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featuremill.artifacts.errors import ArtifactError, ParameterError
-from featuremill.core.quality.number_stats import MAX_BINS
-from featuremill.core.quality.profile import QUANTILES, ColumnProfile, Profile, TopValue
-from featuremill.core.quality.profile_stats import ColumnSummary, profile_of, profile_statistics
-from featuremill.core.quality.text_stats import EXACT
+from featuremill.core.quality.profiles.number_stats import MAX_BINS
+from featuremill.core.quality.profiles.profile import QUANTILES, ColumnProfile, Profile, TopValue
+from featuremill.core.quality.profiles.profile_stats import ColumnSummary, profile_of, profile_statistics
+from featuremill.core.quality.profiles.text_stats import EXACT
 
 
 def state(array: pa.Array, cuts: tuple[int, ...] = (), *, batches: int = 1) -> pa.Table:

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from featuremill.core.loading import job_from_mapping
-from featuremill.core.quality.drift import DriftSpec
-from featuremill.core.quality.report_files import read_report
+from featuremill.core.quality.profiles.drift import DriftSpec
+from featuremill.core.quality.reports.report_files import read_report
 from featuremill.core.quality.schema_contract import ColumnContract, SchemaContract
 from featuremill.core.quality.spec import QualitySpec
 from featuremill.jobs import prepare, report

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featuremill.artifacts.errors import ArtifactError
-from featuremill.core.quality.report import REPORT_FORMAT, CheckResult, Report, plain
+from featuremill.core.quality.reports.report import REPORT_FORMAT, CheckResult, Report, plain
 from support.reports import example_report, hostile_report
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from featuremill.core.quality.report import Change, CheckResult, ProfileSection, ReportRows
-from featuremill.core.quality.report_changes import compared
+from featuremill.core.quality.reports.report import Change, CheckResult, ProfileSection, ReportRows
+from featuremill.core.quality.reports.report_changes import compared
 from support.reports import example_report, flights, profile_of
 
 REPORT = replace(

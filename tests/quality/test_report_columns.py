@@ -8,8 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from featuremill.core.quality.profile import ColumnProfile
-from featuremill.core.quality.report_columns import chart, charted, column_facts, nothing_drawn, quantile_rows, top_rows
+from featuremill.core.quality.profiles.profile import ColumnProfile
+from featuremill.core.quality.reports.report_columns import (
+    chart,
+    charted,
+    column_facts,
+    nothing_drawn,
+    quantile_rows,
+    top_rows,
+)
 from support.reports import profile_of
 
 

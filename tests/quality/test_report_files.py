@@ -9,8 +9,8 @@ import pytest
 
 from featuremill.artifacts.errors import ArtifactError, MissingArtifactError
 from featuremill.artifacts.store import open_store
-from featuremill.core.quality.report_files import read_report, write_report
-from featuremill.core.quality.report_text import escaped, report_text
+from featuremill.core.quality.reports.report_files import read_report, write_report
+from featuremill.core.quality.reports.report_text import escaped, report_text
 from featuremill.jobs.render import to_text
 from featuremill.jobs.render_report import find_report, report_blocks
 from support.reports import HOSTILE, example_report, hostile_report

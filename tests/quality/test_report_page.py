@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from featuremill.core.quality.report import Report, ReportRows
-from featuremill.core.quality.report_page import report_page
+from featuremill.core.quality.reports.report import Report, ReportRows
+from featuremill.core.quality.reports.report_page import report_page
 from support.browser import Browser, browser, find_browser
 from support.reports import HOSTILE, example_report, hostile_report, wide_report
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from featuremill.core.quality import report_views as views
-from featuremill.core.quality.report import CheckResult, Report, ReportRows, SchemaFinding
+from featuremill.core.quality.reports import report_views as views
+from featuremill.core.quality.reports.report import CheckResult, Report, ReportRows, SchemaFinding
 from support.reports import example_report
 
 PLAIN = Report("r1", "flights", "prepare", "passed", "2026-01-01T00:00:00Z", 1.0, ReportRows(10, written=10))

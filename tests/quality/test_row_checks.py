@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from featuremill.core.feature_recipe import FRAGMENT, ROW
-from featuremill.core.quality.metrics import Metric, Metrics, UnsupportedMetric
-from featuremill.core.quality.row_checks import RowCheck, RowChecks
+from featuremill.core.quality.statistics.metrics import Metric, Metrics, UnsupportedMetric
+from featuremill.core.quality.statistics.row_checks import RowCheck, RowChecks
 from quality.gx_metrics import cut, states_of
 from quality.test_metrics import CONDITIONS, PAIR, TABLE, compared
 
@@ -80,7 +80,8 @@ def test_what_says_nothing_of_a_single_row_is_refused(name: str, domain: dict[st
 
 def test_workers_import_neither_great_expectations_nor_pandas() -> None:
     code = (
-        "import sys; import featuremill.core.quality.metrics, featuremill.core.quality.row_checks;"
+        "import sys; import featuremill.core.quality.statistics.metrics;"
+        "import featuremill.core.quality.statistics.row_checks;"
         "print([m for m in ('great_expectations', 'pandas', 'apache_beam', 'torch') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)

@@ -6,9 +6,9 @@ import pickle
 
 import pyarrow as pa
 
-from featuremill.core.quality.metrics import Metric
-from featuremill.core.quality.row_checks import RowCheck
 from featuremill.core.quality.screen import Screen, kept_rows, screened, take_out
+from featuremill.core.quality.statistics.metrics import Metric
+from featuremill.core.quality.statistics.row_checks import RowCheck
 from featuremill.transforms.fragments import TransformedBatch
 from featuremill.transforms.rejects import Reject
 

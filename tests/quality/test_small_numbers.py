@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featuremill.core.quality.number_stats import NumberTally
-from featuremill.core.quality.slots import numbers_of
-from featuremill.core.quality.small_numbers import LIMIT, SmallNumbers, whole_of
+from featuremill.core.quality.profiles.number_stats import NumberTally
+from featuremill.core.quality.profiles.slots import numbers_of
+from featuremill.core.quality.profiles.small_numbers import LIMIT, SmallNumbers, whole_of
 
 EDGES = [0, 1, -1, LIMIT - 1, LIMIT, -LIMIT, -LIMIT - 1, 1 << 62]
 

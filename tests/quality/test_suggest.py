@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from featuremill.core.quality.collector import Collector, merge_partials
-from featuremill.core.quality.profile import Profile
-from featuremill.core.quality.profile_stats import profile_of, profile_statistics
+from featuremill.core.quality.profiles.profile import Profile
+from featuremill.core.quality.profiles.profile_stats import profile_of, profile_statistics
 from featuremill.core.quality.schema_contract import check_schema
+from featuremill.core.quality.statistics.collector import Collector, merge_partials
 from featuremill.core.quality.suggest import suggest_contract, suggest_suite
 
 ROWS = 2_000

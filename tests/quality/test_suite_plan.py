@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from featuremill.artifacts.errors import ColumnTypeError, MissingColumnError, ParameterError, RequestError
-from featuremill.core.quality.refusals import REFUSED
-from featuremill.core.quality.suite_plan import SuitePlan
-from featuremill.core.quality.suites import expectation_types, load_suite
+from featuremill.core.quality.expectations.refusals import REFUSED
+from featuremill.core.quality.expectations.suite_plan import SuitePlan
+from featuremill.core.quality.expectations.suites import expectation_types, load_suite
 
 SCHEMA = pa.schema({"flight": pa.string(), "dep_delay": pa.int32(), "origin": pa.string(), "seen": pa.timestamp("us")})
 

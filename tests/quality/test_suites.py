@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from featuremill.artifacts.errors import MissingArtifactError, ParameterError, ParameterTypeError, RequestError
-from featuremill.core.quality.suites import expectation_types, label, load_suite
+from featuremill.core.quality.expectations.suites import expectation_types, label, load_suite
 
 MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "x", "min_value": 1}}
 
@@ -132,7 +132,8 @@ import os, socket, sys
 def refuse(*a, **k):
     raise SystemExit("the network was tried")
 socket.socket.connect = socket.getaddrinfo = refuse
-from featuremill.core.quality import check, collector, evaluate, findings, gx_store, suite_plan, suites
+from featuremill.core.quality.expectations import check, evaluate, findings, gx_store, suite_plan, suites
+from featuremill.core.quality.statistics import collector
 assert not {"great_expectations", "pandas"} & set(sys.modules), "imported early"
 spec = {"expectations": [{"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "x", "value_set": [1]}}]}
 assert check.check({"x": [1]}, spec).success

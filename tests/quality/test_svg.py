@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featuremill.core.quality.svg import PLOT_HEIGHT, WIDTH, Bar, Bins, bar_chart, histogram, share_bar, ticks
+from featuremill.core.quality.reports.svg import PLOT_HEIGHT, WIDTH, Bar, Bins, bar_chart, histogram, share_bar, ticks
 
 values = st.floats(-1e12, 1e12, allow_subnormal=False)
 

@@ -8,11 +8,11 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 
-from featuremill.core.quality.drift import compare
-from featuremill.core.quality.profile import Profile
-from featuremill.core.quality.profile_stats import profile_of as finished_profile
-from featuremill.core.quality.profile_stats import profile_statistics
-from featuremill.core.quality.report import (
+from featuremill.core.quality.profiles.drift import compare
+from featuremill.core.quality.profiles.profile import Profile
+from featuremill.core.quality.profiles.profile_stats import profile_of as finished_profile
+from featuremill.core.quality.profiles.profile_stats import profile_statistics
+from featuremill.core.quality.reports.report import (
     Change,
     CheckResult,
     Learned,

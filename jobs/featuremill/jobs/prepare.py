@@ -25,8 +25,8 @@ from featuremill.core.job_run import JobRun, opened_split
 from featuremill.core.jobfile import PrepareJob
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.progress import Progress
-from featuremill.core.quality.learned import what_was_learned
-from featuremill.core.quality.references import Reference, alias_reference
+from featuremill.core.quality.profiles.references import Reference, alias_reference
+from featuremill.core.quality.reports.learned import what_was_learned
 from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RowAccount, RunRecord
 from featuremill.core.run_table import completed

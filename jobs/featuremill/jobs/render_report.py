@@ -8,11 +8,17 @@ from contextlib import suppress
 
 from featuremill.artifacts.errors import FeaturemillError, MissingArtifactError
 from featuremill.artifacts.store import open_store
-from featuremill.core.quality import report_origin as origin
-from featuremill.core.quality import report_views as views
-from featuremill.core.quality.report import CheckResult, ProfileSection, Report
-from featuremill.core.quality.report_columns import badge, column_facts
-from featuremill.core.quality.report_files import JSON_FILE, PAGE_FILE, REPORT_FOLDER, read_report, runs_with_reports
+from featuremill.core.quality.reports import report_origin as origin
+from featuremill.core.quality.reports import report_views as views
+from featuremill.core.quality.reports.report import CheckResult, ProfileSection, Report
+from featuremill.core.quality.reports.report_columns import badge, column_facts
+from featuremill.core.quality.reports.report_files import (
+    JSON_FILE,
+    PAGE_FILE,
+    REPORT_FOLDER,
+    read_report,
+    runs_with_reports,
+)
 from featuremill.core.words import count_text, short_text
 from featuremill.jobs.render import Block, Heading, Line, Table
 

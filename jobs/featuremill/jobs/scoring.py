@@ -24,8 +24,8 @@ from featuremill.core.models.groups import ByKey, Models, Shares
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.models.stamp import check_stamp
 from featuremill.core.parquet_sink import stored_schema
-from featuremill.core.quality.learned import Learnt, what_was_learned
-from featuremill.core.quality.references import artifact_reference
+from featuremill.core.quality.profiles.references import artifact_reference
+from featuremill.core.quality.reports.learned import Learnt, what_was_learned
 from featuremill.core.quality.run_quality import RunQuality
 from featuremill.core.record import RunRecord
 from featuremill.core.scorefile import ScoreJob
@@ -349,8 +349,8 @@ class Scoring(JobRun):
         from featuremill.core.dataset import REJECTED
         from featuremill.core.inference.steps import Score
         from featuremill.core.job_fragment import JobFragment
-        from featuremill.core.quality.collecting import QUALITY
-        from featuremill.core.quality.combine import combine_quality
+        from featuremill.core.quality.statistics.collecting import QUALITY
+        from featuremill.core.quality.statistics.combine import combine_quality
         from featuremill.core.runner import pipeline_options, run_pipeline
         from featuremill.core.score_checks import CheckBatches
         from featuremill.core.score_io import (

@@ -13,8 +13,8 @@ import yaml
 
 from featuremill.artifacts.errors import AlreadyExists, RequestError
 from featuremill.core.progress import Progress
-from featuremill.core.quality.profile import Profile
-from featuremill.core.quality.report_files import read_report
+from featuremill.core.quality.profiles.profile import Profile
+from featuremill.core.quality.reports.report_files import read_report
 from featuremill.core.quality.suggest import suggest_contract, suggest_suite
 from featuremill.core.reportfile import ReportJob
 

@@ -26,10 +26,10 @@ from featuremill.artifacts.store import open_store
 from featuremill.core.backends import BackendsTold
 from featuremill.core.files import Place
 from featuremill.core.job_fragment import JobFragment, Split
-from featuremill.core.quality.collecting import QUALITY
-from featuremill.core.quality.combine import combine_quality
 from featuremill.core.quality.fragment_quality import FragmentQuality
 from featuremill.core.quality.riding import Riding
+from featuremill.core.quality.statistics.collecting import QUALITY
+from featuremill.core.quality.statistics.combine import combine_quality
 from featuremill.core.shards import REJECTED, UNSPLIT, RowSink, Shard
 from featuremill.core.staging import MANIFEST, RECORD, way_of
 from featuremill.core.strict import NAME

@@ -21,7 +21,7 @@ from featuremill.core.memory import share_memory
 from featuremill.core.parquet_source import ParquetSource
 from featuremill.core.progress import Progress, ProgressReader
 from featuremill.core.quality.gates import QualityFailed
-from featuremill.core.quality.report_files import REPORT_FOLDER
+from featuremill.core.quality.reports.report_files import REPORT_FOLDER
 from featuremill.core.record import RowAccount, RunRecord, package_versions
 from featuremill.core.run_table import RunTable
 from featuremill.core.shards import REJECTED, ParquetShards, RowSink
@@ -30,7 +30,7 @@ from featuremill.transforms.arrays import value_type
 
 if TYPE_CHECKING:
     from featuremill.core.dataset import FragmentResult, Staging
-    from featuremill.core.quality.learned import Learnt
+    from featuremill.core.quality.reports.learned import Learnt
     from featuremill.core.quality.run_quality import RunQuality
 
 __all__ = ["JobRun", "TooManyBadRows", "empty_batch", "opened_split"]

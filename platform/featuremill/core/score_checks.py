@@ -14,9 +14,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from featuremill.core.dataset import REJECTED
 from featuremill.core.feature_recipe import FRAGMENT, ROW, carried
-from featuremill.core.quality.collecting import QUALITY
 from featuremill.core.quality.riding import OUTPUT, WRITTEN, Riding
 from featuremill.core.quality.screen import take_out
+from featuremill.core.quality.statistics.collecting import QUALITY
 from featuremill.core.score_io import READ, FragmentQuarantine, by_fragment, dead_letters
 
 __all__ = ["CheckBatches"]

@@ -30,9 +30,9 @@ from featuremill.core.backends import BackendsTold
 from featuremill.core.dataset import FragmentResult, Staging, save_results
 from featuremill.core.feature_recipe import CARRIED, FRAGMENT, ROW, BoundRecipe, FeatureRecipe, carried, numbered
 from featuremill.core.job_fragment import JobFragment
-from featuremill.core.quality.collecting import QUALITY
 from featuremill.core.quality.riding import RAW, Riding
 from featuremill.core.quality.screen import take_out
+from featuremill.core.quality.statistics.collecting import QUALITY
 from featuremill.core.shards import REJECTED, Attempt, RowSink, Shard
 from featuremill.transforms.onnx_backend import choices
 from featuremill.transforms.rejects import Reject

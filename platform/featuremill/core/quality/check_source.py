@@ -12,9 +12,9 @@ from apache_beam.pvalue import TaggedOutput
 from featuremill.core.dataset import FragmentResult, Staging, save_results
 from featuremill.core.feature_recipe import numbered
 from featuremill.core.job_fragment import JobFragment
-from featuremill.core.quality.collecting import QUALITY
-from featuremill.core.quality.combine import combine_quality
 from featuremill.core.quality.riding import RAW, Riding
+from featuremill.core.quality.statistics.collecting import QUALITY
+from featuremill.core.quality.statistics.combine import combine_quality
 from featuremill.transforms.arrays import is_list, is_text
 
 __all__ = ["CheckSource"]

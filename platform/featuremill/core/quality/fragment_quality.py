@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from featuremill.core.feature_recipe import numbered
-from featuremill.core.quality.collecting import placed_rows
 from featuremill.core.quality.riding import OUTPUT, RAW, WRITTEN, Riding
 from featuremill.core.quality.screen import kept_rows, screened
+from featuremill.core.quality.statistics.collecting import placed_rows
 from featuremill.transforms.fragments import TransformedBatch
 from featuremill.transforms.partials import Placed
 

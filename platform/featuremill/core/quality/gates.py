@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from featuremill.artifacts.errors import JobError
-from featuremill.core.quality.drift import ColumnDrift
-from featuremill.core.quality.report import CheckResult, ProfileSection, SchemaFinding
+from featuremill.core.quality.profiles.drift import ColumnDrift
+from featuremill.core.quality.reports.report import CheckResult, ProfileSection, SchemaFinding
 
 __all__ = ["QualityFailed", "check_reasons", "drift_reasons", "schema_reasons"]
 

@@ -13,16 +13,16 @@ from featuremill.artifacts.errors import ParameterError
 from featuremill.artifacts.store import Store
 from featuremill.core.explain import at
 from featuremill.core.feature_recipe import FRAGMENT, ROW
-from featuremill.core.quality.report import CheckResult
+from featuremill.core.quality.reports.report import CheckResult
 from featuremill.core.quality.riding import OUTPUT, RAW
-from featuremill.core.quality.row_checks import RowCheck
 from featuremill.core.quality.schema_contract import SchemaContract, row_expectations
 from featuremill.core.quality.screen import Screen
 from featuremill.core.quality.spec import QualitySpec
+from featuremill.core.quality.statistics.row_checks import RowCheck
 from featuremill.transforms.contract import Analyzer, State
 
 if TYPE_CHECKING:
-    from featuremill.core.quality.suite_plan import SuitePlan
+    from featuremill.core.quality.expectations.suite_plan import SuitePlan
 
 __all__ = ["Judged", "PlannedSuite", "plan_suites", "screen_of"]
 
@@ -71,15 +71,15 @@ class PlannedSuite:
 
     def judge(self, states: Mapping[str, State], run: str, store: Store, *, docs: bool) -> Judged:
         """Judge the states of its side; Great Expectations' own results are left in the store of the report."""
-        from featuremill.core.quality.findings import check_results
-        from featuremill.core.quality.gx_store import save_result
+        from featuremill.core.quality.expectations.findings import check_results
+        from featuremill.core.quality.expectations.gx_store import save_result
 
         own = {s.removeprefix(self.prefix): state for s, state in states.items() if s.startswith(self.prefix)}
         result = self.plan.evaluate(own, run=run, asset=self.side)
         save_result(result, self.plan.suite, store, "gx")
         page = None
         if docs:
-            from featuremill.core.quality.data_docs import save_pages
+            from featuremill.core.quality.expectations.data_docs import save_pages
 
             page = save_pages(result, self.plan.suite, store, "gx/data_docs")[0]
         return Judged(check_results(self.plan, result, own, suite=self.side), page)
@@ -144,8 +144,8 @@ def _asked_of_rows(contract: SchemaContract, schema: pa.Schema) -> dict[str, lis
 
 
 def _planned(spec: QualitySpec, key: str, suite: str | dict[str, Any], schema: pa.Schema) -> SuitePlan:
-    from featuremill.core.quality.suite_plan import SuitePlan
-    from featuremill.core.quality.suites import load_suite
+    from featuremill.core.quality.expectations.suite_plan import SuitePlan
+    from featuremill.core.quality.expectations.suites import load_suite
 
     with at("quality", key):
         loaded = load_suite({"name": key, **suite} if isinstance(suite, dict) else suite, where=key)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featuremill.core.quality.collecting import Collecting
 from featuremill.core.quality.screen import Screen
+from featuremill.core.quality.statistics.collecting import Collecting
 
 __all__ = ["OUTPUT", "RAW", "WRITTEN", "Riding"]
 

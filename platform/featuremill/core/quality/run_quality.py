@@ -21,14 +21,12 @@ from featuremill.artifacts.store import ObjectStore, open_store
 from featuremill.core.explain import at
 from featuremill.core.feature_recipe import FRAGMENT, ROW
 from featuremill.core.files import Place
-from featuremill.core.quality.collecting import Collecting
-from featuremill.core.quality.drift import ColumnDrift, compare
 from featuremill.core.quality.gates import QualityFailed, check_reasons, drift_reasons, schema_reasons
-from featuremill.core.quality.learned import Learnt
 from featuremill.core.quality.planned_suites import plan_suites, screen_of
-from featuremill.core.quality.profile import Profile
-from featuremill.core.quality.profile_stats import profile_of, profile_statistics
-from featuremill.core.quality.references import (
+from featuremill.core.quality.profiles.drift import ColumnDrift, compare
+from featuremill.core.quality.profiles.profile import Profile
+from featuremill.core.quality.profiles.profile_stats import profile_of, profile_statistics
+from featuremill.core.quality.profiles.references import (
     Reference,
     check_comparable,
     named_reference,
@@ -36,14 +34,16 @@ from featuremill.core.quality.references import (
     profile_bytes,
     report_reference,
 )
-from featuremill.core.quality.report import ProfileSection, SchemaFinding
-from featuremill.core.quality.report_changes import compared
-from featuremill.core.quality.report_files import PAGE_FILE, REPORT_FOLDER, write_report
+from featuremill.core.quality.reports.learned import Learnt
+from featuremill.core.quality.reports.report import ProfileSection, SchemaFinding
+from featuremill.core.quality.reports.report_changes import compared
+from featuremill.core.quality.reports.report_files import PAGE_FILE, REPORT_FOLDER, write_report
+from featuremill.core.quality.reports.run_report import Found, report_of
 from featuremill.core.quality.riding import OUTPUT, RAW, WRITTEN, Riding
-from featuremill.core.quality.run_report import Found, report_of
 from featuremill.core.quality.schema_contract import SchemaContract, check_schema, load_contract, refuse
 from featuremill.core.quality.screen import Screen
 from featuremill.core.quality.spec import QualitySpec
+from featuremill.core.quality.statistics.collecting import Collecting
 from featuremill.core.record import RowAccount, RunRecord
 from featuremill.transforms.arrays import value_type
 from featuremill.transforms.contract import Analyzer, State

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from featuremill.core.quality.metrics import Metrics
-from featuremill.core.quality.row_checks import RowCheck, RowChecks
+from featuremill.core.quality.statistics.metrics import Metrics
+from featuremill.core.quality.statistics.row_checks import RowCheck, RowChecks
 from featuremill.transforms.artifact_cache import once_per_process
 from featuremill.transforms.fragments import TransformedBatch
 from featuremill.transforms.rejects import Reject

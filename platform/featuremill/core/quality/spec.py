@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from featuremill.core.quality.drift import DriftSpec
+from featuremill.core.quality.profiles.drift import DriftSpec
 from featuremill.core.strict import Strict
 
 __all__ = ["QualitySpec", "ReportQualitySpec"]

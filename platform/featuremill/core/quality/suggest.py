@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
-from featuremill.core.quality.profile import ColumnProfile, Profile
+from featuremill.core.quality.profiles.profile import ColumnProfile, Profile
 from featuremill.core.quality.schema_contract import ColumnContract, SchemaContract
 
 __all__ = ["suggest_contract", "suggest_suite"]

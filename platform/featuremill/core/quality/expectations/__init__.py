@@ -1,0 +1,1 @@
+"""Suites of Great Expectations: read, planned, judged, kept and shown as its own pages."""

@@ -1,0 +1,1 @@
+"""What the columns are like, and how far that moved."""
