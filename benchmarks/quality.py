@@ -3,9 +3,10 @@
     python benchmarks/quality.py
     python benchmarks/quality.py --suite my-suite.json --repeats 5
 
-Prints one JSON line: seconds and rows a second of featuremill's ``check`` (planning included, from Arrow in memory) and of Great Expectations' pandas engine (from a data frame in memory; making it of the Arrow table is given
-beside it and not counted), each the fastest of some repeats in turns, on one thread; the ratio; and whether the results
-are equal: success and values, but for the last bits of floating-point numbers.
+Prints one JSON line: seconds and rows a second of featuremill's ``check`` (planning included, from Arrow in memory) and
+of Great Expectations' pandas engine (from a data frame in memory; making it of the Arrow table is given beside it and
+not counted), each the fastest of some repeats in turns, on one thread; the ratio; and whether the results are equal:
+success and values, but for the last bits of floating-point numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a profile knows of numbers, gathered from batches.
 
 One vector of bins (:class:`~featuremill.core.quality.profiles.prefix_counts.PrefixCounts`) gives quantiles, histogram,
-sketch and, while every bin is one distinct value, also the sums, the distinct count and the most frequent values. Past that
-many distinct values the sums are added up exactly (:mod:`featuremill.transforms.exact`) and distinct values are
+sketch and, while every bin is one distinct value, also the sums, the distinct count and the most frequent values. Past
+that many distinct values the sums are added up exactly (:mod:`featuremill.transforms.exact`) and distinct values are
 estimated from hashes. Nothing here depends on how the rows were cut.
 
 How a batch is counted is a matter of speed alone, and there are three ways. Small whole numbers, of whatever type, are

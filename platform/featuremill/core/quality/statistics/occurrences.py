@@ -99,8 +99,8 @@ def _viewed(type_: pa.DataType) -> bool:
 class Occurrences(Analyzer):
     """The rows whose values in some columns occur in another row as well: how many, and the first of them.
 
-    The state is that of :class:`~featuremill.core.quality.statistics.failing_rows.FailingRows` with one check. A missing
-    value equals a missing value, where rows with one are not left out.
+    The state is that of :class:`~featuremill.core.quality.statistics.failing_rows.FailingRows` with one check. A
+    missing value equals a missing value, where rows with one are not left out.
 
     Parameters
     ----------
