@@ -334,6 +334,7 @@ def test_a_killed_run_in_a_bucket(
         assert str(record.dataset).startswith(runs)
         manifest = json.loads(store.get("one/manifest.json"))
         names = {f"one/{f['path']}" for f in manifest["files"]}
+        names |= {f"one/report/{name}" for name in ("index.html", "report.json", "report.md")}
         assert set(store.list()) == {"one/manifest.json", "one/run.json", *names}
         assert sum(f["rows"] for f in manifest["files"]) == len(BAD)
 

@@ -136,7 +136,7 @@ def test_a_gate_s_stop_leaves_report_record_and_rows(done: Done) -> None:
     assert record["report"] == f"{done.bucket}/data sets/stopped/report"
     assert f"{record['report']}/index.html" in done.stopped and done.stopped.startswith("3 rows were quarantined")
     found = read_report(record["report"])
-    assert found.status == "stopped" and found.summary == done.stopped
+    assert found.status == "stopped" and done.stopped.startswith(found.summary)
     kinds = {path.split("/")[1] for path in store.list("stopped")}
     assert kinds == {"_rejected", "report", "run.json"}, "there is no dataset"
 

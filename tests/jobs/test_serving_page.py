@@ -146,7 +146,7 @@ def test_the_example_job_as_a_graph(tmp_path: Path) -> None:
     with pytest.raises(ParameterError) as caught:
         export(artifact)
     assert [reason.partition("(")[0] for reason in caught.value.refused] == [
-        "ComputeAndApplyVocabulary", "FeatureCross", "DatetimeParts",
+        "ComputeAndApplyVocabulary", "FeatureCross", "DatetimeParts", "EmbedText",
     ]  # fmt: skip
     graph = export(artifact, columns=caught.value.exportable)
     found, wanted = run_graph(session_of(graph), fresh), artifact.transform(fresh)

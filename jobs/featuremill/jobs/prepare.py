@@ -22,7 +22,7 @@ from featuremill.artifacts.layout import state_path
 from featuremill.artifacts.store import open_store
 from featuremill.core.files import Place
 from featuremill.core.job_run import JobRun, opened_split
-from featuremill.core.jobfile import PrepareJob
+from featuremill.core.jobfile import PrepareJob, RunnerSpec
 from featuremill.core.parquet_sink import stored_schema
 from featuremill.core.progress import Progress
 from featuremill.core.quality.profiles.references import Reference, alias_reference
@@ -188,11 +188,16 @@ class _Prepared(JobRun):
         column = table.split_column if table and job.split else None
         self.open_table(table, self.stored, column, letters_schema(self.source.schema))
         self.describe()
-        self.runner = job.runner.sized(self.described["rows"] * len(self.source.schema))
         self.texts = plan_texts(
             self.pipeline.transforms, self.fragments, rows=self.described["rows"],
             cached=job.artifact.embedding_cache is not False, alone=self.runner.mode == "in_memory",
         )  # fmt: skip
+
+    @property
+    def runner(self) -> RunnerSpec:
+        """What runs the job, sized by its rows; those of a query are known when it has run."""
+        rows = self.described["rows"]
+        return self.job.runner if rows is None else self.job.runner.sized(rows * len(self.source.schema))
 
     def _own_reference(self) -> Reference | None:
         """The profiles of what the job published last, where it is to be compared with that."""

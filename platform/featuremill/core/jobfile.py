@@ -16,7 +16,7 @@ from featuremill.artifacts.errors import RequestError
 from featuremill.core.bigquery.spec import BigQuerySpec
 from featuremill.core.bigquery.write_spec import BigQueryDataset
 from featuremill.core.quality.spec import QualitySpec
-from featuremill.core.strict import NAME, Strict
+from featuremill.core.strict import NAME, Name, Strict
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.registry import build_transform, to_config
 
@@ -201,19 +201,12 @@ class ArtifactSpec(Strict):
     """Where the transform artifact goes."""
 
     root: str
-    name: str | None = None
+    name: Name | None = None
     """By default the job's name."""
-    alias: str | None = None
+    alias: Name | None = None
     """A movable name for the version that the job makes, such as candidate."""
     embedding_cache: EmbeddingCache = True
     """Where vectors of texts are kept for later jobs: true, with the artifacts; false, nowhere; or a folder or URL."""
-
-    @field_validator("name", "alias")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        if value is not None and not NAME.fullmatch(value):
-            raise ValueError(f"{value!r}: letters, digits, '.', '_' and '-' only")
-        return value
 
 
 class DatasetSpec(Strict):
@@ -268,7 +261,7 @@ class PrepareJob(Strict):
     """Rows to features: a transform artifact, and the transformed rows as a dataset."""
 
     kind: Literal["prepare"] = "prepare"
-    name: str
+    name: Name
     source: SourceSpec
     transforms: Annotated[list[Step], Field(min_length=1)]
     split: SplitSpec | None = None
@@ -279,13 +272,6 @@ class PrepareJob(Strict):
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """How many rows may be set aside before the job fails; those that a check sets aside do not count."""
     runner: RunnerSpec = Field(default_factory=RunnerSpec)
-
-    @field_validator("name")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise ValueError(f"{value!r}: letters, digits, '.', '_' and '-' only")
-        return value
 
     @property
     def artifact_name(self) -> str:

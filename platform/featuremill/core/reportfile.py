@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from featuremill.core.jobfile import RunnerSpec, SourceSpec
 from featuremill.core.quality.spec import ReportQualitySpec
-from featuremill.core.strict import NAME, Strict
+from featuremill.core.strict import Name, Strict
 
 __all__ = ["ReportJob", "ReportOutput"]
 
@@ -31,16 +31,9 @@ class ReportJob(Strict):
     """
 
     kind: Literal["report"] = "report"
-    name: str
+    name: Name
     source: SourceSpec
     quality: ReportQualitySpec = Field(default_factory=ReportQualitySpec)
     """What is checked; without it the rows are profiled."""
     output: ReportOutput
     runner: RunnerSpec = Field(default_factory=RunnerSpec)
-
-    @field_validator("name")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise ValueError(f"{value!r}: letters, digits, '.', '_' and '-' only")
-        return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from featuremill.core.bigquery.write_spec import BigQueryTable
 from featuremill.core.jobfile import EmbeddingCache, RunnerSpec, SplitSpec
@@ -12,7 +12,7 @@ from featuremill.core.models.groups import Models
 from featuremill.core.models.spec import ModelSpec
 from featuremill.core.quality.spec import QualitySpec
 from featuremill.core.streaming.spec import RefreshSpec, ScoreSource
-from featuremill.core.strict import NAME, Strict
+from featuremill.core.strict import Name, Strict
 
 __all__ = ["PredictionsSpec", "ScoreJob", "ScoreSplit"]
 
@@ -64,7 +64,7 @@ class ScoreJob(Strict):
     """
 
     kind: Literal["score"] = "score"
-    name: str
+    name: Name
     source: ScoreSource
     split: ScoreSplit | None = None
     """Score only some of the splits, dealt out by the same hash as in the prepare job."""
@@ -85,13 +85,6 @@ class ScoreJob(Strict):
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """How many rows may be set aside before the job fails; a job with an endless source goes on in any case."""
     runner: RunnerSpec = Field(default_factory=RunnerSpec)
-
-    @field_validator("name")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        if not NAME.fullmatch(value):
-            raise ValueError(f"{value!r}: letters, digits, '.', '_' and '-' only")
-        return value
 
     @model_validator(mode="after")
     def _has_models(self) -> ScoreJob:

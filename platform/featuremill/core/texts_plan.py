@@ -62,7 +62,7 @@ def embedded_first(rows: int, distinct: int, *, cached: bool) -> bool:
 
 
 def plan_texts(
-    transforms: Sequence[Transform], fragments: Sequence[Any], *, rows: int, cached: bool, alone: bool,
+    transforms: Sequence[Transform], fragments: Sequence[Any], *, rows: int | None, cached: bool, alone: bool,
     only: Collection[int] | None = None,
 ) -> tuple[TextPlan, ...]:
     """What is planned for each column of texts that is embedded, in the order of the transforms.
@@ -70,7 +70,7 @@ def plan_texts(
     Parameters
     ----------
     rows
-        Of the source.
+        Of the source; None: not known yet.
     cached
         Whether there is a cache of vectors.
     alone
@@ -92,7 +92,7 @@ def plan_texts(
             )  # fmt: skip
             if column not in given:
                 when, why, first = "as they come", "another transform makes the column", None
-            elif alone and rows <= remembered:
+            elif alone and rows is not None and rows <= remembered:
                 when, why, first = "as they come", "one worker does all rows, and remembers every text", None
             elif cached:
                 when, why = "first", "each distinct text once, and only those that no job before has embedded"

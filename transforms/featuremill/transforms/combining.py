@@ -71,8 +71,6 @@ class CombineStates(beam.PTransform):  # type: ignore[misc]
 class MergePartials(beam.CombineFn):  # type: ignore[misc]
     """Partials of one slot and shard, merged whenever many have gathered: memory follows the result, not the data."""
 
-    EAGER_BYTES = 4 << 20
-
     def __init__(self, analyzers: Mapping[str, Analyzer]) -> None:
         self.analyzers = analyzers
 
@@ -90,7 +88,7 @@ class MergePartials(beam.CombineFn):  # type: ignore[misc]
         merging.slot = slot
         merging.tables.append(table)
         gathered = sum(t.nbytes for t in merging.tables)
-        if len(merging.tables) > 1 and gathered > max(self.EAGER_BYTES, 2 * merging.merged_bytes):
+        if len(merging.tables) > 1 and gathered > max(self.analyzers[slot].eager_bytes, 2 * merging.merged_bytes):
             merging.tables = [self._merged(merging)]
             merging.merged_bytes = merging.tables[0].nbytes
         return merging

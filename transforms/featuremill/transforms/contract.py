@@ -53,6 +53,8 @@ class Analyzer(ABC):
     """A mergeable statistic over one column. Subclasses are frozen dataclasses: equal ones share one pass."""
 
     column: str
+    eager_bytes: ClassVar[int] = 4 << 20
+    """Partials that have gathered are merged when they are larger than that together, and twice what was merged."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ REASONS: Mapping[str, str] = {
     "BagOfWords": "it gives lists of any length",
     "DatetimeParts": "ONNX has no calendar",
     "DeduplicateTensorPerRow": "it gives lists of any length",
+    "EmbedColumns": "its model is a graph of its own",
+    "EmbedImage": "its model is a graph of its own, and ONNX decodes no pictures",
     "EmbedText": "its model is a graph of its own, and ONNX cuts no text into tokens",
     "HashStrings": "it hashes texts, and ONNX has no operator that sees their bytes",
     "NGrams": "it gives lists of any length",

@@ -17,9 +17,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
-from featuremill.artifacts.errors import ArtifactError, MissingColumnError, suggest
+from featuremill.artifacts.errors import MissingColumnError, suggest
+from featuremill.core.quality.kept_json import from_kept_json
 
 __all__ = [
     "FORMAT_VERSION",
@@ -270,44 +271,18 @@ running the job again.
         ArtifactError
             When it is no profile, or one of a newer format.
         """
-        try:
-            record = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(where, f"it is no valid JSON ({error})") from error
-        return cls.from_record(record, where)
+        return from_kept_json(_adapter(), data, what="profile", where=where, supported=FORMAT_VERSION)
 
     @classmethod
     def from_record(cls, record: Any, where: str = "profile.json") -> Profile:
         """The profile from what :meth:`record` gave, as JSON holds it; errors as in :meth:`from_json`."""
-        found = record.get("format_version") if isinstance(record, dict) else None
-        if type(found) is not int or found < 1:
-            raise _wrong(where, "format_version is missing")
-        if found > FORMAT_VERSION:
-            raise ArtifactError(
-                f"{where} has format {found}, this featuremill reads up to format {FORMAT_VERSION}. "
-                "Upgrade it: pip install --upgrade featuremill.",
-                file=where, format_version=found, supported=FORMAT_VERSION,
-            )
-        try:
-            return _adapter().validate_json(json.dumps(record))
-        except (ValidationError, RecursionError) as error:
-            raise _wrong(where, _first(error)) from error
+        return cls.from_json(json.dumps(record), where)
 
 
 @cache
 def _adapter() -> TypeAdapter[Profile]:
     return TypeAdapter(Profile)
 
-
-def _first(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}, got {first['input']!r:.60}"
-
-
-def _wrong(where: str, what: str) -> ArtifactError:
-    return ArtifactError(f"{where} is no profile: {what}. Make it anew by running the job again.", file=where)
 
 
 def shown_time(microseconds: int, type_: str) -> str:

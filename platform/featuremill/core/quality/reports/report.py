@@ -14,9 +14,9 @@ from datetime import date, datetime, time
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from featuremill.artifacts.errors import ArtifactError
+from featuremill.core.quality.kept_json import from_kept_json
 from featuremill.core.quality.profiles.drift import ColumnDrift
 from featuremill.core.quality.profiles.profile import Profile
 
@@ -238,24 +238,7 @@ class Report:
         featuremill.artifacts.errors.ArtifactError: report.json is no report: format_version is missing. Make it anew \
 by running the job again.
         """
-        try:
-            record = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(where, f"it is no valid JSON ({error})") from error
-        version = record.get("format_version") if isinstance(record, dict) else None
-        if type(version) is not int or version < 1:
-            raise _wrong(where, "format_version is missing")
-        if version > REPORT_FORMAT:
-            raise ArtifactError(
-                f"{where} has format {version}, this featuremill reads up to format {REPORT_FORMAT}. "
-                "Upgrade it: pip install --upgrade featuremill.",
-                file=where, format_version=version, supported=REPORT_FORMAT,
-            )
-        try:
-            # From text, not from `record`: a tuple is a list only in JSON.
-            return _adapter().validate_json(data)
-        except (ValidationError, RecursionError) as error:
-            raise _wrong(where, _first(error)) from error
+        return from_kept_json(_adapter(), data, what="report", where=where, supported=REPORT_FORMAT)
 
 
 def plain(value: Any) -> Any:
@@ -283,14 +266,3 @@ def plain(value: Any) -> Any:
 @cache
 def _adapter() -> TypeAdapter[Report]:
     return TypeAdapter(Report)
-
-
-def _first(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}, got {first['input']!r:.60}"
-
-
-def _wrong(where: str, what: str) -> ArtifactError:
-    return ArtifactError(f"{where} is no report: {what}. Make it anew by running the job again.", file=where)
