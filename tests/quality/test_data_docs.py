@@ -1,4 +1,5 @@
 import re
+from copy import copy
 
 import pyarrow as pa
 import pytest
@@ -55,6 +56,16 @@ def test_they_are_saved_side_by_side_and_point_to_each_other(suite, result, tmp_
     assert names == ["data_docs/rows-flights.html", "data_docs/rows-flights-suite.html"]
     assert 'href="rows-flights-suite.html"' in (tmp_path / names[0]).read_text()
     assert 'href="rows-flights.html"' in (tmp_path / names[1]).read_text()
+
+
+def test_a_run_s_name_is_no_time(suite, result):
+    """Great Expectations would read the end of this one as the offset of a time zone, of 88 hours."""
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    named = copy(result)
+    named.meta = {**result.meta, "run_id": RunIdentifier("20261122T233300Z-8812", result.meta["run_id"].run_time)}
+    assert "20261122T233300Z-8812" in result_page(named)
+    assert named.meta["run_id"].run_name == "20261122T233300Z-8812"
 
 
 def test_remote_assets_are_found():

@@ -9,6 +9,7 @@ template of another release, or the data itself, may bring in.
 from __future__ import annotations
 
 import re
+from copy import copy
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -118,10 +119,15 @@ def style() -> str:
 
 def result_page(result: Any, *, link: str = "") -> str:
     """The page of a validation result; `link` is the path of the suite's page beside it."""
+    from great_expectations.core.run_identifier import RunIdentifier
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
 
+    run = result.meta["run_id"]
+    shown = copy(result)
+    # Its title reads a run's name as a time, and fails where that makes no sense: -8812 as the offset of a time zone.
+    shown.meta = {**result.meta, "run_id": RunIdentifier(run_name=f"run {run.run_name}", run_time=run.run_time)}
     with quiet():
-        return rendered(ValidationResultsPageRenderer().render(result), link, "the suite")
+        return rendered(ValidationResultsPageRenderer().render(shown), link, "the suite")
 
 
 def suite_page(suite: Suite, *, link: str = "") -> str:
