@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from featuremill.artifacts.errors import AliasMoved, JobError, MissingArtifactError, ParameterError, RequestError
+from featuremill.artifacts.errors import AliasMoved, JobError, ParameterError
 from featuremill.artifacts.layout import state_path
 from featuremill.artifacts.store import open_store
 from featuremill.core.files import Place
@@ -32,6 +29,13 @@ from featuremill.core.record import RowAccount, RunRecord
 from featuremill.core.run_table import completed
 from featuremill.core.shards import letters_schema
 from featuremill.core.texts_plan import STAGE, TextPlan, plan_texts
+from featuremill.jobs.prepare_artifact import (
+    alias_version,
+    check_root,
+    job_digest,
+    largest_vocabularies,
+    move_alias,
+)
 from featuremill.transforms.artifact_cache import bound_pipeline
 from featuremill.transforms.contract import Transform
 from featuremill.transforms.onnx_backend import models_of
@@ -51,8 +55,6 @@ FRAGMENTS_PER_SHARD = 16
 """A vocabulary is combined in one piece up to so many fragments, then in one more for each further so many."""
 MOST_SHARDS = 64
 GOLDEN_ROWS = 8
-LARGEST_VOCABULARIES = 5
-TOP_TOKENS = 5
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _finish(staging: Staging, record: RunRecord, then: Mapping[str, Any]) -> Non
     moved: AliasMoved | None = None
     try:
         if then["alias"]:
-            _move_alias(**then["alias"], why=f"run {record.run}")
+            move_alias(**then["alias"], why=f"run {record.run}")
     except AliasMoved as error:
         moved = error
     publish_run(staging, record.to_json())
@@ -250,9 +252,9 @@ class _Prepared(JobRun):
         return [*([texts] if texts else []), *scans, list(self.source.schema.names)]
 
     def prepare_to_run(self) -> None:
-        self._check_artifact_root()
+        check_root(self.job.artifact.root)
         artifact = self.job.artifact
-        self.alias = _alias(artifact.root, self.job.artifact_name, artifact.alias) if artifact.alias else None
+        self.alias = alias_version(artifact.root, self.job.artifact_name, artifact.alias) if artifact.alias else None
 
     def run_pipeline(self, staging: Staging, beam_options: Sequence[str]) -> None:
         import apache_beam as beam
@@ -333,7 +335,7 @@ class _Prepared(JobRun):
             ),
             backends=backends_of(self.result, models_of(self.transforms)),
             embeddings=embeddings,
-            vocabularies=_vocabularies(self.pipeline, states),
+            vocabularies=largest_vocabularies(self.pipeline, states),
             warnings=(*warnings, *wrong, *told),
         )
         record = self.report(staging, record)
@@ -440,77 +442,3 @@ class _Prepared(JobRun):
             if sum(part.num_rows for part in found) >= GOLDEN_ROWS:
                 break
         return pa.concat_batches(found).slice(0, GOLDEN_ROWS)
-
-    def _check_artifact_root(self) -> None:
-        """Refuse a folder that cannot be written to before the work rather than after it."""
-        root = self.job.artifact.root
-        store = open_store(root)
-        place = store.local_path("")
-        if place is None:
-            store.check_writable()
-            return
-        while not place.exists() and place != place.parent:
-            place = place.parent
-        try:
-            os.rmdir(tempfile.mkdtemp(prefix=".featuremill-", dir=place))
-        except OSError as error:
-            raise RequestError(
-                f"The artifact folder {root} cannot be written to: {error.strerror or error}. Choose another "
-                "artifact root or mend its permissions.",
-                path=root,
-            ) from error
-
-
-def _alias(root: str, name: str, alias: str) -> str | None:
-    """The version that an alias stands for now."""
-    from featuremill.artifacts.aliases import list_aliases
-
-    try:
-        found = list_aliases(root, name).get(alias)
-    except MissingArtifactError:
-        return None
-    return found.version if found else None
-
-
-def _move_alias(*, root: str, name: str, alias: str, version: str, before: str | None, why: str) -> None:
-    """Let the alias stand for the new version, unless somebody moved it while the job was running."""
-    from featuremill.artifacts.aliases import move
-
-    now = _alias(root, name, alias)
-    if now == version:
-        return
-    if now != before:
-        raise AliasMoved(
-            f"{name}@{alias} was moved to {now} while the job was running, and was left there. The run itself is "
-            f"complete: its artifact is {version}. Look at both, then move the alias.",
-            artifact=name,
-            alias=alias,
-            version=version,
-        )
-    move(root, name, alias, version, why=why, expected=before)
-
-
-def _vocabularies(pipeline: Pipeline, states: Mapping[str, pa.Table]) -> tuple[dict[str, Any], ...]:
-    """The largest vocabularies, with their most frequent tokens."""
-    found = []
-    for slot in pipeline.slots():
-        table = states[slot.key]
-        if table.column_names[:2] == ["token", "count"]:
-            top = table.slice(0, TOP_TOKENS).to_pylist()
-            found.append(
-                {
-                    "column": slot.slot,
-                    "size": table.num_rows,
-                    "made_by": type(pipeline.transforms[slot.transform]).__name__,
-                    "top": [[row["token"], row["count"]] for row in top],
-                }
-            )
-    return tuple(sorted(found, key=lambda v: (-v["size"], v["column"]))[:LARGEST_VOCABULARIES])
-
-
-def job_digest(job: PrepareJob) -> str:
-    """A digest of what a job says, wherever its outputs go."""
-    content = job.model_dump(mode="json", exclude={"runner", "dataset", "artifact", "quality"})
-    if job.quality.is_given:
-        content["quality"] = job.quality.model_dump(mode="json")
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
