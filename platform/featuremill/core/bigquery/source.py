@@ -231,7 +231,7 @@ class BigQuerySource:
         of = "" if self.result_of else f" FOR SYSTEM_TIME AS OF {moment(self.snapshot)}"
         where = f" WHERE {condition}" if condition else ""
         # The name was checked to be one, and the condition is written from parsed parts.
-        sql = f"SELECT COUNT(*) FROM `{plan.table}`{of}{where}"  # noqa: S608
+        sql = f"SELECT COUNT(*) FROM `{plan.table}`{of}{where}"  # noqa: S608  # names and condition were checked
         with told(f"counting the rows of {plan.table}", parameter="table", value=str(plan.table)):
             ((rows,),) = jobs_client(plan.access).query(sql, retry=retry, job_retry=None).result(retry=retry)
         return int(rows)
