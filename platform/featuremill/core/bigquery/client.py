@@ -6,13 +6,16 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from featuremill.artifacts.errors import FeaturemillError, JobError, ParameterError, RequestError, suggest
 from featuremill.core.bigquery.spec import BigQueryAccess, TableName, is_local_endpoint
 from featuremill.core.models.extras import import_extra
 
-__all__ = ["CALL_SECONDS", "billed", "jobs_client", "missing_table", "one_line", "patience", "read_client", "told"]
+__all__ = [
+    "CALL_SECONDS", "billed", "jobs_client", "missing_table", "one_line", "patience", "read_client", "told",
+    "write_client",
+]  # fmt: skip
 
 SCOPES = ("https://www.googleapis.com/auth/bigquery",)
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -108,15 +111,26 @@ def read_client(access: BigQueryAccess) -> Any:
 
     Not the one of ``google.cloud.bigquery_storage``: that one reconnects a broken stream for ever and without a pause.
     """
-    service = import_extra("google.cloud.bigquery_storage_v1.services.big_query_read", "gcp", "BigQuery")
+    return _storage_client(access, "Read")
+
+
+@lru_cache(maxsize=16)
+def write_client(access: BigQueryAccess) -> Any:
+    """The generated client of the Storage Write API; its connection is shared by all threads."""
+    return _storage_client(access, "Write")
+
+
+def _storage_client(access: BigQueryAccess, half: Literal["Read", "Write"]) -> Any:
+    name = f"google.cloud.bigquery_storage_v1.services.big_query_{half.lower()}"
+    client = getattr(import_extra(name, "gcp", "BigQuery"), f"BigQuery{half}Client")
     from google.api_core.client_options import ClientOptions
 
     if is_local_endpoint(access.storage_endpoint):
         grpc = import_extra("grpc", "gcp", "BigQuery")
-        transports = import_extra(f"{service.__name__}.transports", "gcp", "BigQuery")
+        transports = import_extra(f"{name}.transports", "gcp", "BigQuery")
         channel = grpc.insecure_channel(access.storage_endpoint, options=UNLIMITED)
-        return service.BigQueryReadClient(transport=transports.BigQueryReadGrpcTransport(channel=channel))
-    return service.BigQueryReadClient(
+        return client(transport=getattr(transports, f"BigQuery{half}GrpcTransport")(channel=channel))
+    return client(
         credentials=credentials_of(access),
         client_options=ClientOptions(api_endpoint=access.storage_endpoint, quota_project_id=access.quota_project),
     )

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from featuremill.artifacts.errors import JobError
-from featuremill.core.bigquery.client import jobs_client, one_line, patience, told
+from featuremill.core.bigquery.client import jobs_client, one_line, patience, told, write_client
 from featuremill.core.bigquery.spec import BigQueryAccess, table_name
-from featuremill.core.bigquery.write_stream import CONNECTION_SECONDS, NEEDED, again, write_client
+from featuremill.core.bigquery.write_stream import CONNECTION_SECONDS, NEEDED, again
 from featuremill.core.unfinished import NotCommitted
 
 __all__ = ["make_commit"]

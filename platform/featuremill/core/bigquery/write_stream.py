@@ -9,17 +9,15 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from featuremill.artifacts.errors import JobError
-from featuremill.core.bigquery.client import UNLIMITED, credentials_of, one_line, patience, told
-from featuremill.core.bigquery.spec import BigQueryAccess, TableName, is_local_endpoint
-from featuremill.core.models.extras import import_extra
+from featuremill.core.bigquery.client import one_line, patience, told, write_client
+from featuremill.core.bigquery.spec import BigQueryAccess, TableName
 
-__all__ = ["NEEDED", "PendingStream", "again", "write_client"]
+__all__ = ["NEEDED", "PendingStream", "again"]
 
 NEEDED = (
     "Writing takes bigquery.tables.create, .get, .getData, .updateData, .update and .delete on the dataset (the role "
@@ -38,23 +36,6 @@ OK, ALREADY_EXISTS = 0, 6
 PASSING = frozenset({4, 8, 10, 13, 14})
 """Codes of answers that are others a little later: deadline, quota, aborted, internal, unavailable."""
 ROW_ERRORS = 3
-
-
-@lru_cache(maxsize=16)
-def write_client(access: BigQueryAccess) -> Any:
-    """The generated client of the Storage Write API; its connection is shared by all threads."""
-    service = import_extra("google.cloud.bigquery_storage_v1.services.big_query_write", "gcp", "BigQuery")
-    from google.api_core.client_options import ClientOptions
-
-    if is_local_endpoint(access.storage_endpoint):
-        grpc = import_extra("grpc", "gcp", "BigQuery")
-        transports = import_extra(f"{service.__name__}.transports", "gcp", "BigQuery")
-        channel = grpc.insecure_channel(access.storage_endpoint, options=UNLIMITED)
-        return service.BigQueryWriteClient(transport=transports.BigQueryWriteGrpcTransport(channel=channel))
-    return service.BigQueryWriteClient(
-        credentials=credentials_of(access),
-        client_options=ClientOptions(api_endpoint=access.storage_endpoint, quota_project_id=access.quota_project),
-    )
 
 
 def again(access: BigQueryAccess) -> Any:

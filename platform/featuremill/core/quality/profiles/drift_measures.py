@@ -115,7 +115,7 @@ def distributions(
         For numbers, take bins of equal counts in the reference rather than in both.
     """
     if current.numbers is not None and reference.numbers is not None:
-        sides = [_distribution(c.numbers.sketch) for c in (current, reference)]  # type: ignore[union-attr]
+        sides = [_distribution(numbers.sketch) for numbers in (current.numbers, reference.numbers)]
         if not all(d.count for d in sides):
             return None
         one, other = _binned(*sides, by_reference=by_reference)
